@@ -1,0 +1,26 @@
+"""Installs `tfpurify` and `trainers`."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="tfpurify",
+    version="0.1.0",
+    description="Defensive purification (PuVAE, DefenseGAN) against AdvGAN in Keras 3 / TensorFlow",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["tfpurify", "tfpurify.*", "trainers", "trainers.*"]),
+    package_data={"tfpurify": ["embedded/*"]},
+    install_requires=[
+        "absl-py",
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without asking for it
+        "keras>=3.10",
+        "matplotlib",
+        "numpy",
+        "tensorboard",  # TensorFlow 2.21 no longer brings it
+        "tensorflow>=2.18",
+        "tensorflow-datasets",
+    ],
+    extras_require={
+        "art": ["adversarial-robustness-toolbox>=1.20", "multiprocess"],
+        "test": ["pytest>=8", "ruff>=0.12"],
+    },
+)

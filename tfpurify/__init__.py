@@ -1,0 +1,39 @@
+"""tfpurify: defensive purification and AdvGAN in Keras 3 / TensorFlow.
+
+The public names load on first use, so that importing one constant does not import TensorFlow.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "AdvGAN": "tfpurify.attacks.advgan",
+    "DATASETS": "tfpurify.data",
+    "DCGAN": "tfpurify.purifiers.dcgan",
+    "DatasetSpec": "tfpurify.data",
+    "DefenseGAN": "tfpurify.purifiers.defensegan",
+    "Distiller": "tfpurify.attacks.distillation",
+    "DynamicAdvGAN": "tfpurify.attacks.distillation",
+    "PuVAE": "tfpurify.purifiers.puvae",
+    "PurifiedClassifier": "tfpurify.purified_classifier",
+    "Purifier": "tfpurify.purifiers.base",
+    "build_classifier": "tfpurify.classifiers",
+    "evaluate": "tfpurify.evaluation",
+    "load_dataset": "tfpurify.data",
+    "pgd": "tfpurify.attacks.pgd",
+    "select_nearest": "tfpurify.purifiers.base",
+    "wilson_interval": "tfpurify.evaluation",
+}
+
+__all__ = sorted(["__version__", *_PUBLIC])
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tfpurify' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__():
+    return sorted(__all__)

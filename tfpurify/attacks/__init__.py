@@ -1,0 +1,1 @@
+"""Attacks see `target(images) -> logits` and nothing else."""

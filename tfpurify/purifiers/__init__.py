@@ -1,0 +1,1 @@
+"""Images -> images of the same shape, dtype and range: the defences."""

@@ -1,0 +1,40 @@
+"""The words of the study as plain constants, importable without TensorFlow.
+
+Flags, records and models all take their choices from here, so that a command line can list them
+before any heavy import.
+"""
+
+DATASETS = ("mnist", "fashion_mnist", "cifar10")
+DATA_SOURCES = ("auto", "tfds", "embedded")
+CLASSIFIERS = ("cnn", "vgg13", "a", "b", "c", "d")
+DEFENSES = ("none", "puvae", "defensegan")
+THREAT_MODELS = ("none", "blackbox", "blind", "whitebox")
+DISTILLATIONS = ("none", "static", "dynamic")
+GRADIENT_MODES = ("exact", "bpda", "soft")
+PRIOR_LOSSES = ("dcgan", "wgan-gp")
+ADVERSARIAL_LOSSES = ("margin", "cross_entropy")
+GAN_LOSSES = ("least_squares", "log")
+
+RECORD_KEYS = (
+    "dataset",
+    "data_source",
+    "split",
+    "n",
+    "classifier",
+    "purifier",
+    "threat_model",
+    "attack",
+    "epsilon",
+    "gradient_mode",
+    "seed",
+    "clean_accuracy",
+    "purified_clean_accuracy",
+    "robust_accuracy",
+    "attack_success_rate",
+    "attack_success_rate_low",
+    "attack_success_rate_high",
+    "checks",
+    "wall_seconds",
+    "command",
+    "versions",
+)
