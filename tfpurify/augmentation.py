@@ -1,0 +1,67 @@
+"""Random augmentations of a whole batch: one projective transform, drawn from a stateless seed."""
+
+import math
+
+import tensorflow as tf
+
+MAX_SHIFT = 2.0  # pixels
+MAX_ROTATION = math.radians(10)
+MAX_SCALING = 0.1
+PADDING = 4  # pixels
+
+
+def augment(images, kind, seed):
+    """Augments a batch; the same seed gives the same images.
+
+    Args:
+        images: uint8 or float32 (B, H, W, C).
+        kind: None; "shift" (translation up to 2 pixels, rotation up to 10 degrees and scale up to
+            10 %, bilinear: digits); "crop_flip" (pad by 4, crop back, flip from left to right in
+            half of the images).
+        seed: int tensor (2,).
+
+    Returns:
+        Images of the same shape, dtype and range; what comes from outside the image is 0.
+    """
+    if kind is None:
+        return images
+    height, width = images.shape[1:3]
+    count = tf.shape(images)[0]
+    if kind == "shift":
+        return _transform(images, _shifts(count, height, width, seed), "BILINEAR")
+    return _transform(images, _crops(count, width, seed), "NEAREST")
+
+
+def _transform(images, rows, interpolation):
+    """Output pixel (x, y) is input pixel (a0 x + a1 y + a2, b0 x + b1 y + b2), rows (a, b)."""
+    zeros = tf.zeros_like(rows[0])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack([*rows, zeros, zeros], axis=1),
+        output_shape=tf.shape(images)[1:3],
+        fill_value=0.0,
+        interpolation=interpolation,
+        fill_mode="CONSTANT",
+    )
+
+
+def _shifts(count, height, width, seed):
+    uniform = tf.random.stateless_uniform([4, count], seed, -1.0, 1.0)
+    shift_x, shift_y = MAX_SHIFT * uniform[0], MAX_SHIFT * uniform[1]
+    angle, scale = MAX_ROTATION * uniform[2], 1.0 + MAX_SCALING * uniform[3]
+    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
+    # The image's centre goes to the centre plus the shift.
+    from_x, from_y = center_x + shift_x, center_y + shift_y
+    offset_x = center_x - cos * from_x + sin * from_y
+    offset_y = center_y - sin * from_x - cos * from_y
+    return cos, -sin, offset_x, sin, cos, offset_y
+
+
+def _crops(count, width, seed):
+    uniform = tf.random.stateless_uniform([3, count], seed)
+    crop_x, crop_y = (tf.floor(uniform[i] * (2 * PADDING + 1)) - PADDING for i in (0, 1))
+    flipped = tf.cast(uniform[2] < 0.5, tf.float32)
+    ones, zeros = tf.ones_like(crop_x), tf.zeros_like(crop_x)
+    # A flip reads column (width - 1) - x.
+    return 1.0 - 2.0 * flipped, zeros, crop_x + flipped * (width - 1), zeros, ones, crop_y
