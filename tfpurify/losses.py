@@ -32,14 +32,16 @@ def _sum_per_example(values):
     return ops.sum(values, axis=tuple(range(1, len(values.shape))))
 
 
-def require_gradient(gradient, where):
+def require_gradient(gradient, where, is_active=True):
     """Returns `gradient`, or stops the run when it is None, all zero or not finite.
 
     A dead gradient makes an attack fail in silence, which reads as a strong defence.
 
     Args:
         gradient: Tensor of any shape, or None.
-        where: What the gradient was taken of, for the message.
+        where: What the gradient was taken through, for the message.
+        is_active: Boolean, a tensor or not. False where the loss has reached its floor for every
+            example (`margin_loss` at -kappa), so that a zero gradient is a success.
 
     Raises:
         ValueError: If `gradient` is None.
@@ -53,9 +55,9 @@ def require_gradient(gradient, where):
         True,
         message=f"The gradient through {where} must be finite. Received: NaN or infinity",
     )
-    alive = tf.debugging.assert_greater(
-        tf.reduce_max(tf.abs(gradient)),
-        tf.zeros((), gradient.dtype),
+    alive = tf.debugging.assert_equal(
+        tf.logical_or(tf.reduce_any(gradient != 0), tf.logical_not(is_active)),
+        True,
         message=f"The gradient through {where} must not vanish. Received: all zeros",
     )
     with tf.control_dependencies([op for op in (finite, alive) if op is not None]):

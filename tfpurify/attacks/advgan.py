@@ -1,0 +1,339 @@
+"""AdvGAN: a generator that learns to perturb images past a target."""
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+
+from tfpurify import losses
+from tfpurify.layers import instance_normalization, strided_discriminator_layers
+from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class PerturbationGenerator(keras.Model):
+    """Images -> perturbations in [-1, 1].
+
+    Five convolutions with instance normalisation down to a quarter of the size and
+    `bottleneck_channels` channels, five upsampling stages with instance normalisation back, and an
+    output convolution with tanh.
+
+    Differs from the study: two of the five stages halve the size, not all, because instance
+    normalisation over a 1 x 1 map erases its input.
+
+    Args:
+        image_shape: `(height, width, channels)`; height and width divisible by 4.
+        bottleneck_channels: 32 for MNIST and Fashion-MNIST, 96 for CIFAR-10.
+        width: Channels of the first convolution; the middle ones have up to four times as many.
+
+    Source: the study, section 3.1.4.
+    """
+
+    def __init__(self, image_shape, bottleneck_channels=32, width=16, **kwargs):
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+        if self.image_shape[0] % 4 or self.image_shape[1] % 4:
+            raise ValueError(
+                "`image_shape` must have height and width divisible by 4. "
+                f"Received: image_shape={self.image_shape}"
+            )
+        self.bottleneck_channels = bottleneck_channels
+        self.width = width
+        down = ((width, 1), (2 * width, 2), (4 * width, 2), (4 * width, 1))
+        up = ((4 * width, 1), (4 * width, 1), (4 * width, 2), (2 * width, 2), (width, 1))
+        stack = []
+        for filters, stride in (*down, (bottleneck_channels, 1)):
+            stack += [layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)]
+            stack += [instance_normalization(), layers.ReLU()]
+        for filters, stride in up:
+            stack += [layers.Conv2DTranspose(filters, 3, stride, padding="same", use_bias=False)]
+            stack += [instance_normalization(), layers.ReLU()]
+        stack += [
+            layers.Conv2D(self.image_shape[-1], 3, padding="same"),
+            layers.Activation("tanh", dtype="float32"),
+        ]
+        self.stack = keras.Sequential(stack, name="stack")
+
+    def build(self, input_shape=None):
+        self.stack.build((None, *self.image_shape))
+        self.built = True
+
+    def call(self, images, training=False):
+        return self.stack(images, training=training)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "image_shape": self.image_shape,
+            "bottleneck_channels": self.bottleneck_channels,
+            "width": self.width,
+        }
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class AdvGAN(keras.Model):
+    """Generative attack: x' = clip(x + epsilon tanh(G(x)), 0, 1).
+
+    Minimises `L_adv + alpha L_GAN + beta L_hinge` over the generator, against a discriminator that
+    tells adversarial images from clean ones.
+
+    Args:
+        image_shape: `(height, width, channels)`.
+        target: Any callable images -> logits. A Keras model is frozen (`trainable` is set to False)
+            and saved with the attack; any other callable has to be set again after loading.
+        evaluation_target: What `evaluate` counts successes on; `target` if None. Give the exact
+            target here when `target` is a softened one.
+        epsilon: L-inf bound on the perturbation, in (0, 1].
+        target_class: Class to move towards, or None for an untargeted attack.
+        adversarial_loss: `margin` (Carlini and Wagner's, on logits) or `cross_entropy`.
+        gan_loss: `least_squares` or `log`.
+        alpha: Weight of L_GAN.
+        beta: Weight of L_hinge.
+        hinge_bound: c, in the L2 norm of one image's perturbation.
+        kappa: Confidence of the margin loss.
+        bottleneck_channels: Of the generator.
+        width: Of the generator.
+
+    Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
+    Outputs: adversarial images, the same.
+
+    Raises:
+        ValueError: If an argument is out of its range, or no gradient comes through the target.
+
+    Source: Xiao et al. 2018, Eq. (1) to (4); the study, Eq. (5) to (8). Untargeted margin: the
+    untargeted form of Carlini and Wagner 2017.
+
+    Differs from the public ports: the margin is taken on logits and not on probabilities, the hinge
+    is there, and clean errors are no successes.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        target=None,
+        evaluation_target=None,
+        epsilon=0.2,
+        target_class=None,
+        adversarial_loss="margin",
+        gan_loss="least_squares",
+        alpha=1.0,
+        beta=1.0,
+        hinge_bound=6.0,
+        kappa=0.0,
+        bottleneck_channels=32,
+        width=16,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not 0 < epsilon <= 1:
+            raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
+        for name, value, choices in (
+            ("adversarial_loss", adversarial_loss, ADVERSARIAL_LOSSES),
+            ("gan_loss", gan_loss, GAN_LOSSES),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {list(choices)}. Received: {name}={value!r}"
+                )
+        self.image_shape = tuple(image_shape)
+        self.target = target
+        self.evaluation_target = evaluation_target
+        for model in (target, evaluation_target):
+            if isinstance(model, keras.Model):
+                model.trainable = False
+        self.epsilon = epsilon
+        self.target_class = target_class
+        self.adversarial_loss = adversarial_loss
+        self.gan_loss = gan_loss
+        self.alpha = alpha
+        self.beta = beta
+        self.hinge_bound = hinge_bound
+        self.kappa = kappa
+        self.bottleneck_channels = bottleneck_channels
+        self.width = width
+        self.generator = PerturbationGenerator(
+            image_shape, bottleneck_channels, width, name="generator"
+        )
+        self.discriminator = keras.Sequential(
+            list(strided_discriminator_layers([8, 16, 32], instance_normalization)),
+            name="discriminator",
+        )
+        self.loss_trackers = {
+            name: keras.metrics.Mean(name=name)
+            for name in (
+                "generator_loss",
+                "adversarial_loss",
+                "gan_loss",
+                "hinge_loss",
+                "discriminator_loss",
+                "adversarial_error",
+            )
+        }
+        self.robust_accuracy = keras.metrics.Mean(name="robust_accuracy")
+        self.attack_success_rate = keras.metrics.Mean(name="attack_success_rate")
+
+    def build(self, input_shape=None):
+        self.generator.build()
+        self.discriminator.build((None, *self.image_shape))
+        for model in (self.target, self.evaluation_target):
+            if isinstance(model, keras.Model) and not model.built:
+                model.build((None, *self.image_shape))
+        self.built = True
+
+    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
+        """Takes one optimizer each and builds both, so that a restore finds their variables."""
+        super().compile(**kwargs)
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+
+    def get_compile_config(self):
+        return {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in ("generator_optimizer", "discriminator_optimizer")
+        }
+
+    def compile_from_config(self, config):
+        self.compile(
+            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+        )
+
+    def call(self, images, training=False):
+        return self._add(images, self.perturb(images, training=training))
+
+    def generate(self, images, labels=None):
+        """Returns adversarial images `(batch, height, width, channels)` in [0, 1].
+
+        Args:
+            images: `(batch, height, width, channels)`, float32 in [0, 1].
+            labels: Ignored: AdvGAN needs none once it is trained.
+        """
+        del labels
+        return self(images)
+
+    def perturb(self, images, training=False):
+        """Returns perturbations within [-epsilon, epsilon], before they are clipped."""
+        return self.epsilon * self.generator(images, training=training)
+
+    def _add(self, images, perturbation):
+        return ops.clip(images + perturbation, 0.0, 1.0)
+
+    def _adversarial_losses(self, logits, labels):
+        """Returns L_adv `(batch,)` and whether any example has something left to gain."""
+        is_targeted = self.target_class is not None
+        if is_targeted:
+            labels = ops.full_like(labels, self.target_class)
+        if self.adversarial_loss == "cross_entropy":
+            return losses.cross_entropy_attack_loss(logits, labels, is_targeted), True
+        values = losses.margin_loss(logits, labels, self.kappa, is_targeted)
+        return values, ops.any(values > -self.kappa)
+
+    def _gan_losses(self, images, is_real):
+        loss = losses.least_squares_loss if self.gan_loss == "least_squares" else losses.log_loss
+        return ops.mean(loss(self.discriminator(images, training=True)[:, 0], is_real))
+
+    def train_step(self, data):
+        images, labels = data
+        if self.target is None:
+            raise ValueError("Training an AdvGAN needs a `target`. Received: target=None")
+        with tf.GradientTape() as tape:
+            perturbation = self.perturb(images, training=True)
+            adversarial_images = self._add(images, perturbation)
+            gan_loss = self._gan_losses(adversarial_images, is_real=True)
+            hinge_loss = ops.mean(losses.hinge_loss(perturbation, self.hinge_bound))
+            side_loss = self.alpha * gan_loss + self.beta * hinge_loss
+        with tf.GradientTape() as target_tape:
+            target_tape.watch(adversarial_images)
+            logits = self.target(adversarial_images)
+            adversarial_losses, is_active = self._adversarial_losses(logits, labels)
+            adversarial_loss = ops.mean(adversarial_losses)
+        # The target's own part of the gradient is taken apart, so that a live discriminator
+        # cannot hide a dead target.
+        target_gradient = losses.require_gradient(
+            target_tape.gradient(adversarial_loss, adversarial_images), "the target", is_active
+        )
+        variables = self.generator.trainable_variables
+        gradients = tape.gradient(
+            [side_loss, adversarial_images],
+            variables,
+            output_gradients=[tf.ones_like(side_loss), target_gradient],
+        )
+        self.generator_optimizer.apply(gradients, variables)
+        discriminator_loss = self._discriminator_step(images, tf.stop_gradient(adversarial_images))
+        is_error = ops.not_equal(ops.argmax(logits, axis=1), ops.cast(labels, "int64"))
+        return self._update_trackers(
+            generator_loss=adversarial_loss + side_loss,
+            adversarial_loss=adversarial_loss,
+            gan_loss=gan_loss,
+            hinge_loss=hinge_loss,
+            discriminator_loss=discriminator_loss,
+            adversarial_error=ops.mean(ops.cast(is_error, "float32")),
+        )
+
+    def _discriminator_step(self, images, adversarial_images):
+        with tf.GradientTape() as tape:
+            loss = self._gan_losses(images, is_real=True)
+            loss += self._gan_losses(adversarial_images, is_real=False)
+        variables = self.discriminator.trainable_variables
+        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def _update_trackers(self, **values):
+        for name, value in values.items():
+            self.loss_trackers[name].update_state(value)
+        return {name: tracker.result() for name, tracker in self.loss_trackers.items()}
+
+    def test_step(self, data):
+        """Counts successes: only images that the target classifies correctly without an attack."""
+        images, labels = data
+        target = self.target if self.evaluation_target is None else self.evaluation_target
+
+        def is_correct(inputs):
+            predicted = ops.argmax(target(inputs), axis=1)
+            return ops.equal(predicted, ops.cast(labels, predicted.dtype))
+
+        correct_before = is_correct(images)
+        correct_after = is_correct(self(images))
+        self.robust_accuracy.update_state(ops.cast(correct_after, "float32"))
+        self.attack_success_rate.update_state(
+            ops.cast(ops.logical_not(correct_after), "float32"),
+            sample_weight=ops.cast(correct_before, "float32"),
+        )
+        return {
+            "robust_accuracy": self.robust_accuracy.result(),
+            "attack_success_rate": self.attack_success_rate.result(),
+        }
+
+    @property
+    def metrics(self):
+        return [*self.loss_trackers.values(), self.robust_accuracy, self.attack_success_rate]
+
+    def get_config(self):
+        def serialized(model):
+            is_model = isinstance(model, keras.Model)
+            return keras.saving.serialize_keras_object(model) if is_model else None
+
+        return {
+            **super().get_config(),
+            "image_shape": self.image_shape,
+            "target": serialized(self.target),
+            "evaluation_target": serialized(self.evaluation_target),
+            "epsilon": self.epsilon,
+            "target_class": self.target_class,
+            "adversarial_loss": self.adversarial_loss,
+            "gan_loss": self.gan_loss,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "hinge_bound": self.hinge_bound,
+            "kappa": self.kappa,
+            "bottleneck_channels": self.bottleneck_channels,
+            "width": self.width,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        models = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("target", "evaluation_target")
+        }
+        return cls(**{**config, **models})

@@ -1,0 +1,141 @@
+"""Surrogates for an attacker who can only query: static and dynamic distillation."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tfpurify import losses
+from tfpurify.attacks.advgan import AdvGAN
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class Distiller(keras.Model):
+    """Teaches a surrogate classifier the outputs of a black box (static distillation).
+
+    Args:
+        surrogate: images -> logits, a Keras model; the one that is trained.
+        black_box: images -> logits, any callable; queried, never differentiated. A Keras model is
+            frozen and saved along.
+
+    Inputs: images. Outputs: the surrogate's logits.
+
+    Source: Xiao et al. 2018, section 4.2, static distillation.
+    """
+
+    def __init__(self, surrogate, black_box=None, **kwargs):
+        super().__init__(**kwargs)
+        self.surrogate = surrogate
+        self.black_box = black_box
+        if isinstance(black_box, keras.Model):
+            black_box.trainable = False
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self.agreement = keras.metrics.Mean(name="agreement")
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def call(self, images, training=False):
+        return self.surrogate(images, training=training)
+
+    def train_step(self, data):
+        images, _ = data
+        target_logits = tf.stop_gradient(self.black_box(images))
+        with tf.GradientTape() as tape:
+            logits = self.surrogate(images, training=True)
+            loss = ops.mean(losses.distillation_loss(target_logits, logits))
+        variables = self.surrogate.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return self._update(loss, target_logits, logits)
+
+    def test_step(self, data):
+        images, _ = data
+        target_logits, logits = self.black_box(images), self.surrogate(images, training=False)
+        loss = ops.mean(losses.distillation_loss(target_logits, logits))
+        return self._update(loss, target_logits, logits)
+
+    def _update(self, loss, target_logits, logits):
+        self.loss_tracker.update_state(loss)
+        agree = ops.equal(ops.argmax(target_logits, axis=1), ops.argmax(logits, axis=1))
+        self.agreement.update_state(ops.cast(agree, "float32"))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    @property
+    def metrics(self):
+        return [self.loss_tracker, self.agreement]
+
+    def get_config(self):
+        is_model = isinstance(self.black_box, keras.Model)
+        return {
+            **super().get_config(),
+            "surrogate": keras.saving.serialize_keras_object(self.surrogate),
+            "black_box": keras.saving.serialize_keras_object(self.black_box) if is_model else None,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        models = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("surrogate", "black_box")
+        }
+        return cls(**{**config, **models})
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class DynamicAdvGAN(AdvGAN):
+    """AdvGAN whose surrogate goes on learning from the images that the attack makes.
+
+    Each step trains the generator against the surrogate, then the surrogate on the black box's
+    outputs for both x and x'. Successes are counted on the black box.
+
+    Args:
+        surrogate: images -> logits, a Keras model; takes the place of `target`.
+        black_box: images -> logits, any callable; takes the place of `evaluation_target`.
+        **kwargs: As for `AdvGAN`.
+
+    Source: Xiao et al. 2018, section 4.2, dynamic distillation.
+    """
+
+    def __init__(self, image_shape, surrogate=None, black_box=None, **kwargs):
+        super().__init__(image_shape, target=surrogate, evaluation_target=black_box, **kwargs)
+        if surrogate is not None:
+            surrogate.trainable = True
+        self.loss_trackers["surrogate_loss"] = keras.metrics.Mean(name="surrogate_loss")
+
+    def compile(self, generator_optimizer, discriminator_optimizer, surrogate_optimizer, **kwargs):
+        """As for `AdvGAN`, with one more optimizer for the surrogate."""
+        super().compile(generator_optimizer, discriminator_optimizer, **kwargs)
+        self.surrogate_optimizer = surrogate_optimizer
+        self.surrogate_optimizer.build(self.target.trainable_variables)
+
+    def get_compile_config(self):
+        return {
+            **super().get_compile_config(),
+            "surrogate_optimizer": keras.saving.serialize_keras_object(self.surrogate_optimizer),
+        }
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        images, _ = data
+        both = tf.stop_gradient(ops.concatenate([images, self(images)], axis=0))
+        target_logits = tf.stop_gradient(self.evaluation_target(both))
+        with tf.GradientTape() as tape:
+            logits = self.target(both, training=True)
+            loss = ops.mean(losses.distillation_loss(target_logits, logits))
+        variables = self.target.trainable_variables
+        self.surrogate_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.loss_trackers["surrogate_loss"].update_state(loss)
+        return {**logs, "surrogate_loss": self.loss_trackers["surrogate_loss"].result()}
+
+    def get_config(self):
+        config = super().get_config()
+        config["surrogate"] = config.pop("target")
+        config["black_box"] = config.pop("evaluation_target")
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        models = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("surrogate", "black_box")
+        }
+        return cls(**{**config, **models})

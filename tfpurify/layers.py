@@ -1,0 +1,30 @@
+"""The few blocks that more than one model is built from."""
+
+from keras import layers
+
+
+def instance_normalization():
+    """Returns a layer that normalises each channel of each image over its pixels.
+
+    Source: Ulyanov et al. 2016, Eq. (4); a group normalisation with one channel a group.
+    """
+    return layers.GroupNormalization(groups=-1)
+
+
+def strided_discriminator_layers(filters, normalization):
+    """Yields the layers of a discriminator: 4 x 4 convolutions of stride 2 down to one logit.
+
+    Args:
+        filters: The convolutions' filters, first to last.
+        normalization: Function that returns a normalisation layer, used after every convolution
+            but the first, or None for no normalisation at all.
+
+    Source: Radford et al. 2016, section 3.
+    """
+    for index, width in enumerate(filters):
+        yield layers.Conv2D(width, 4, 2, padding="same")
+        if normalization is not None and index > 0:
+            yield normalization()
+        yield layers.LeakyReLU(negative_slope=0.2)
+    yield layers.Flatten()
+    yield layers.Dense(1, dtype="float32")

@@ -1,0 +1,87 @@
+"""A purifier in front of a classifier, as one model that returns logits."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tfpurify.purifiers.base import identity_backward, soft_min_weights
+from tfpurify.vocabulary import GRADIENT_MODES
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class PurifiedClassifier(keras.Model):
+    """Images -> purifier -> classifier -> logits.
+
+    Args:
+        purifier: A `Purifier`.
+        classifier: images -> logits. Both are frozen: their `trainable` is set to False.
+        gradient_mode: How a gradient crosses the purifier.
+            `exact`: through the chosen candidate, or unrolled through the descent.
+            `bpda`: forward exact, backward the identity.
+            `soft`: every candidate is classified, and the logits are mixed by a soft-min over the
+            candidates' distances. The forward value is that mixture, not the purifier's: a
+            target for attacks to climb, never one to evaluate.
+        temperature: Of `soft`, in units of the mean squared distance.
+
+    Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
+    Outputs: logits `(batch, num_classes)`.
+
+    Source: the study, Figure 1; BPDA from Athalye et al. 2018, section 4.1.
+    """
+
+    def __init__(self, purifier, classifier, gradient_mode="exact", temperature=0.005, **kwargs):
+        super().__init__(**kwargs)
+        if gradient_mode not in GRADIENT_MODES:
+            raise ValueError(
+                f"`gradient_mode` must be one of {list(GRADIENT_MODES)}. "
+                f"Received: gradient_mode={gradient_mode!r}"
+            )
+        if temperature <= 0:
+            raise ValueError(f"`temperature` must be > 0. Received: temperature={temperature}")
+        self.purifier = purifier
+        self.classifier = classifier
+        purifier.trainable = False
+        classifier.trainable = False
+        self.gradient_mode = gradient_mode
+        self.temperature = temperature
+        self.image_shape = purifier.image_shape
+
+    def build(self, input_shape=None):
+        for part in (self.purifier, self.classifier):
+            if not part.built:
+                part.build((None, *self.image_shape))
+        self.built = True
+
+    def call(self, images, training=False):
+        if self.gradient_mode == "soft":
+            return self._soft_logits(images)
+        if self.gradient_mode == "bpda":
+            # The purifier sees no tape, so a long descent costs no memory.
+            purified_images = identity_backward(images, self.purifier(tf.stop_gradient(images)))
+        else:
+            purified_images = self.purifier(images)
+        return self.classifier(purified_images, training=False)
+
+    def _soft_logits(self, images):
+        candidates = self.purifier.candidates(images)
+        weights = soft_min_weights(images, candidates, self.temperature)
+        logits = self.classifier(ops.reshape(candidates, (-1, *self.image_shape)), training=False)
+        logits = ops.reshape(logits, (-1, candidates.shape[1], logits.shape[-1]))
+        return ops.sum(ops.expand_dims(weights, -1) * logits, axis=1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "purifier": keras.saving.serialize_keras_object(self.purifier),
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "gradient_mode": self.gradient_mode,
+            "temperature": self.temperature,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("purifier", "classifier")
+        }
+        return cls(**{**config, **parts})

@@ -1,0 +1,85 @@
+"""The Purifier contract, the choice of a candidate, and the ways a gradient crosses a purifier."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tfpurify.data import validate_images
+
+
+class Purifier(keras.Model):
+    """Images -> images of the same shape, dtype and range [0, 1].
+
+    A subclass sets `image_shape` and implements `candidates(images)`: K proposals
+    `(batch, K, height, width, channels)` for each image, of which the nearest is returned.
+    """
+
+    def candidates(self, images):
+        """Returns the proposals `(batch, K, height, width, channels)`, float32 in [0, 1]."""
+        raise NotImplementedError
+
+    def call(self, images, training=False):
+        validate_images(images, self.image_shape)
+        return select_nearest(images, self.candidates(images))
+
+
+def candidate_errors(images, candidates):
+    """Mean over pixels of the squared distance of each candidate: `(batch, K)`.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        candidates: `(batch, K, height, width, channels)`.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
+    """
+    if len(candidates.shape) != 5 or tuple(candidates.shape[2:]) != tuple(images.shape[1:]):
+        raise ValueError(
+            "`candidates` must have shape (batch, K, height, width, channels) for images "
+            f"{tuple(images.shape)}. Received: candidates {tuple(candidates.shape)}"
+        )
+    squared = ops.square(candidates - ops.expand_dims(images, 1))
+    return ops.mean(squared, axis=(2, 3, 4))
+
+
+def select_nearest(images, candidates):
+    """Returns for each image the candidate with the smallest RMSE to it.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        candidates: `(batch, K, height, width, channels)`.
+
+    Returns:
+        `(batch, height, width, channels)`.
+
+    Source: PuVAE, section 3.3 (per class); DefenseGAN, section 3.1 (per restart), where the choice
+    is made for each image, not once for a batch.
+    """
+    nearest = ops.argmin(candidate_errors(images, candidates), axis=1)
+    return tf.gather(candidates, nearest, axis=1, batch_dims=1)
+
+
+def soft_min_weights(images, candidates, temperature=0.005):
+    """Softmax of minus the candidates' errors: `(batch, K)`, summing to one.
+
+    What `select_nearest` does for temperature -> 0, with a gradient that sees every candidate.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        candidates: `(batch, K, height, width, channels)`.
+        temperature: In units of the mean squared error, > 0.
+    """
+    return ops.softmax(-candidate_errors(images, candidates) / temperature, axis=1)
+
+
+@tf.custom_gradient
+def identity_backward(images, purified_images):
+    """Forward `purified_images`, backward the identity to `images`.
+
+    Source: Athalye et al. 2018, section 4.1 (BPDA).
+    """
+
+    def gradient(upstream):
+        return upstream, tf.zeros_like(upstream)
+
+    return tf.identity(purified_images), gradient

@@ -1,0 +1,225 @@
+"""DCGAN: the generative prior onto whose range DefenseGAN projects."""
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+
+from tfpurify import losses
+from tfpurify.layers import strided_discriminator_layers
+from tfpurify.vocabulary import PRIOR_LOSSES
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class Generator(keras.Model):
+    """z -> images in [0, 1].
+
+    Dense to 4 x 4 x 64, then transposed 4 x 4 convolutions of stride 2 with 32, 16 and 8 channels,
+    each with batch normalisation and ReLU, then a 4 x 4 convolution to the image's channels and a
+    sigmoid; cropped to the image's size.
+
+    Args:
+        image_shape: `(height, width, channels)`; height and width at most 32.
+        latent_dim: Size of z.
+        width: Multiplies the channels. 1 is the study's.
+
+    Source: Radford et al. 2016, section 3; channels from the study, section 3.1.3.
+    """
+
+    def __init__(self, image_shape, latent_dim=100, width=1, **kwargs):
+        super().__init__(**kwargs)
+        if width < 1 or latent_dim < 1:
+            raise ValueError(
+                "`width` and `latent_dim` must be >= 1. "
+                f"Received: width={width}, latent_dim={latent_dim}"
+            )
+        self.image_shape = tuple(image_shape)
+        self.latent_dim = latent_dim
+        self.width = width
+        height, image_width, channels = self.image_shape
+        stack = [
+            layers.Dense(4 * 4 * 64 * width, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Reshape((4, 4, 64 * width)),
+        ]
+        for filters in (32, 16, 8):
+            stack += [
+                layers.Conv2DTranspose(filters * width, 4, 2, padding="same", use_bias=False),
+                layers.BatchNormalization(),
+                layers.ReLU(),
+            ]
+        stack += [
+            layers.Conv2D(channels, 4, padding="same"),
+            layers.CenterCrop(height, image_width),
+            layers.Activation("sigmoid", dtype="float32"),
+        ]
+        self.stack = keras.Sequential(stack, name="stack")
+
+    def build(self, input_shape=None):
+        self.stack.build((None, self.latent_dim))
+        self.built = True
+
+    def call(self, z, training=False):
+        return self.stack(z, training=training)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "image_shape": self.image_shape,
+            "latent_dim": self.latent_dim,
+            "width": self.width,
+        }
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class DCGAN(keras.Model):
+    """Generative adversarial network with two losses to choose from.
+
+    `dcgan`: the logistic loss, one discriminator step for each generator step.
+    `wgan-gp`: the Wasserstein loss with a gradient penalty, `critic_steps` critic steps, each on a
+    batch of its own, for each generator step, and no batch normalisation in the critic.
+
+    Args:
+        image_shape: `(height, width, channels)`; height and width at most 32.
+        latent_dim: Size of z ~ N(0, 1).
+        width: Multiplies the generator's and the discriminator's channels. 1 is the study's.
+        gan_loss: `dcgan` or `wgan-gp`.
+        gradient_penalty_weight: lambda of `wgan-gp`.
+        critic_steps: Critic steps for each generator step, `wgan-gp` only.
+        seed: Of z and of the interpolation.
+
+    Inputs: z `(batch, latent_dim)`. Outputs: images `(batch, height, width, channels)` in [0, 1].
+    Training takes batches `(images, labels)` or images alone; labels are ignored.
+
+    Source: Radford et al. 2016; Gulrajani et al. 2017, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        latent_dim=100,
+        width=1,
+        gan_loss="dcgan",
+        gradient_penalty_weight=10.0,
+        critic_steps=5,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if gan_loss not in PRIOR_LOSSES:
+            raise ValueError(
+                f"`gan_loss` must be one of {list(PRIOR_LOSSES)}. Received: gan_loss={gan_loss!r}"
+            )
+        self.image_shape = tuple(image_shape)
+        self.latent_dim = latent_dim
+        self.width = width
+        self.gan_loss = gan_loss
+        self.gradient_penalty_weight = gradient_penalty_weight
+        self.critic_steps = critic_steps
+        self.seed = seed
+        self.generator = Generator(image_shape, latent_dim, width, name="generator")
+        normalization = layers.BatchNormalization if gan_loss == "dcgan" else None
+        self.discriminator = keras.Sequential(
+            list(strided_discriminator_layers([16 * width, 32 * width, 64 * width], normalization)),
+            name="discriminator",
+        )
+        self.generator_tracker = keras.metrics.Mean(name="generator_loss")
+        self.discriminator_tracker = keras.metrics.Mean(name="discriminator_loss")
+
+    def build(self, input_shape=None):
+        self.generator.build()
+        self.discriminator.build((None, *self.image_shape))
+        self.built = True
+
+    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
+        """Takes one optimizer each and builds both, so that a restore finds their variables."""
+        super().compile(**kwargs)
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+
+    def get_compile_config(self):
+        return {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in ("generator_optimizer", "discriminator_optimizer")
+        }
+
+    def compile_from_config(self, config):
+        self.compile(
+            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+        )
+
+    def call(self, z, training=False):
+        return self.generator(z, training=training)
+
+    def _score(self, images):
+        return self.discriminator(images, training=True)[:, 0]
+
+    def _random(self, sample, shape, stream):
+        """Returns random numbers that depend on the step alone, so that a resumed run repeats."""
+        step = ops.cast(self.discriminator_optimizer.iterations, "int32")
+        return sample(shape, seed=tf.stack([2 * self.seed + stream, step]))
+
+    def discriminator_loss(self, images, generated):
+        """Returns the discriminator's loss on one batch, averaged."""
+        if self.gan_loss == "dcgan":
+            return ops.mean(losses.log_loss(self._score(images), is_real=True)) + ops.mean(
+                losses.log_loss(self._score(generated), is_real=False)
+            )
+        return (
+            ops.mean(losses.wasserstein_loss(self._score(images), is_real=True))
+            + ops.mean(losses.wasserstein_loss(self._score(generated), is_real=False))
+            + self.gradient_penalty_weight * ops.mean(self._gradient_penalty(images, generated))
+        )
+
+    def _gradient_penalty(self, images, generated):
+        mix = self._random(tf.random.stateless_uniform, (ops.shape(images)[0], 1, 1, 1), 1)
+        interpolated = images + mix * (generated - images)
+        with tf.GradientTape() as tape:
+            tape.watch(interpolated)
+            scores = self._score(interpolated)
+        return losses.gradient_penalty(tape.gradient(scores, interpolated))
+
+    def generator_loss(self, generated):
+        """Returns the generator's loss on one batch, averaged."""
+        loss = losses.log_loss if self.gan_loss == "dcgan" else losses.wasserstein_loss
+        return ops.mean(loss(self._score(generated), is_real=True))
+
+    def train_step(self, data):
+        images = data[0] if isinstance(data, tuple) else data
+        z = self._random(tf.random.stateless_normal, (ops.shape(images)[0], self.latent_dim), 0)
+        with tf.GradientTape() as tape:
+            loss = self.discriminator_loss(images, self.generator(z, training=True))
+        variables = self.discriminator.trainable_variables
+        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.discriminator_tracker.update_state(loss)
+        if self.gan_loss == "dcgan":
+            self._generator_step(z)
+        else:
+            is_turn = ops.equal(self.discriminator_optimizer.iterations % self.critic_steps, 0)
+            tf.cond(is_turn, lambda: self._generator_step(z), lambda: None)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _generator_step(self, z):
+        with tf.GradientTape() as tape:
+            loss = self.generator_loss(self.generator(z, training=True))
+        variables = self.generator.trainable_variables
+        self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.generator_tracker.update_state(loss)
+
+    @property
+    def metrics(self):
+        return [self.generator_tracker, self.discriminator_tracker]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "image_shape": self.image_shape,
+            "latent_dim": self.latent_dim,
+            "width": self.width,
+            "gan_loss": self.gan_loss,
+            "gradient_penalty_weight": self.gradient_penalty_weight,
+            "critic_steps": self.critic_steps,
+            "seed": self.seed,
+        }
