@@ -5,22 +5,18 @@ Validation is the last 5,000 training images (of the sample: the last 200).
 """
 
 import dataclasses
-import functools
-import http.client
 import os
-import urllib.request
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfpurify import augmentation, batching, vocabulary
+from tfpurify import augmentation, batching, sources, vocabulary
 from tfpurify.embedded import SAMPLE_SIZES, SAMPLE_VALIDATION_SIZE, sample_path
 
 SPLITS = ("train", "validation", "test")
 AUGMENTATIONS = (None, "shift", "crop_flip")
 VALIDATION_SIZE = 5000
-PROBE_SECONDS = 3
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_MNIST_HOST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 _CIFAR_HOST = "https://www.cs.toronto.edu/~kriz/"
@@ -91,64 +87,6 @@ def get_spec(name):
     return DATASETS[name]
 
 
-def _tfds_root(data_dir):
-    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return os.path.expanduser(root)
-
-
-def _find_prepared(name, data_dir):
-    """Returns the folder of the newest prepared version, or None; a look at file names only."""
-    pattern = os.path.join(_tfds_root(data_dir), name, "*.*.*", "dataset_info.json")
-    folders = [os.path.dirname(path) for path in tf.io.gfile.glob(pattern)]
-    folders = [f for f in folders if os.path.basename(f).replace(".", "").isdigit()]
-    return max(
-        folders, key=lambda f: [int(n) for n in os.path.basename(f).split(".")], default=None
-    )
-
-
-@functools.cache
-def _probe(url):
-    """Returns why `url` cannot be had, or "" when it can; asked once per process.
-
-    `tfds.load` itself retries for minutes when there is no network.
-    """
-    try:
-        request = urllib.request.Request(url, method="HEAD")
-        with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
-            return ""
-    except (OSError, http.client.HTTPException) as error:
-        return f"{type(error).__name__}: {error}"
-
-
-@functools.cache
-def _download(name, root):
-    """Downloads and prepares `name` in `root`; returns why it could not, or "" when it did."""
-    url = DATASETS[name].download_url
-    reason = _probe(url)
-    if reason:
-        return f"no download ({url}: {reason})"
-    import tensorflow_datasets as tfds
-
-    logging.info("Downloading %s with TFDS to %s", name, root)
-    try:
-        tfds.builder(name, data_dir=root).download_and_prepare()
-    except Exception as error:  # TFDS raises its downloader's, its checksums' and the disk's errors
-        return f"download failed ({type(error).__name__}: {error})"
-    return ""
-
-
-@functools.cache
-def _warn_embedded(name, reason):
-    logging.warning(
-        "EMBEDDED SAMPLE: %s is read from the package's %d train and %d test images, not from the "
-        "full data set: %s.",
-        name,
-        SAMPLE_SIZES["train"],
-        SAMPLE_SIZES["test"],
-        reason,
-    )
-
-
 def resolve_source(name, data_dir=None, source="auto"):
     """Says where the images of data set `name` come from, downloading them when that is needed.
 
@@ -168,53 +106,19 @@ def resolve_source(name, data_dir=None, source="auto"):
     get_spec(name)
     _check_choice("source", source, vocabulary.DATA_SOURCES)
     if source == "embedded":
-        _warn_embedded(name, "it was asked for")
+        sources.warn_embedded(name, "it was asked for")
         return "embedded"
-    if _find_prepared(name, data_dir):
+    if sources.find_prepared(name, data_dir):
         return "tfds"
-    root = _tfds_root(data_dir)
-    reason = _download(name, root)
+    root = sources.tfds_root(data_dir)
+    reason = sources.download(name, get_spec(name).download_url, root)
     if not reason:
         return "tfds"
     tried = f"nothing prepared in {os.path.join(root, name)}, and {reason}"
     if source == "tfds":
         raise FileNotFoundError(f"`source='tfds'` needs {name} from TFDS. Received: {tried}")
-    _warn_embedded(name, tried)
+    sources.warn_embedded(name, tried)
     return "embedded"
-
-
-def _decode_examples(files, image_shape):
-    """Returns (uint8 image, int64 label) from TFRecord `files`, of known cardinality."""
-    features = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-
-    def decode(record):
-        example = tf.io.parse_single_example(record, features)
-        image = tf.io.decode_png(example["image"], channels=image_shape[-1])
-        return tf.ensure_shape(image, image_shape), example["label"]
-
-    def read(kind):
-        # One file after another: the order of the examples is the order of the files.
-        return tf.data.TFRecordDataset(kind, "GZIP" if kind[0].endswith(".gz") else "")
-
-    zipped = [file for file in files if file.endswith(".gz")]
-    plain = [file for file in files if not file.endswith(".gz")]
-    records = functools.reduce(
-        lambda first, second: first.concatenate(second), [read(k) for k in (plain, zipped) if k]
-    )
-    count = records.reduce(np.int64(0), lambda total, _: total + 1)
-    examples = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    return examples.apply(tf.data.experimental.assert_cardinality(count))
-
-
-def _uint8_from_files(file_patterns, image_shape):
-    patterns = [file_patterns] if isinstance(file_patterns, str) else list(file_patterns)
-    files = sorted({file for pattern in patterns for file in tf.io.gfile.glob(pattern)})
-    if not files:
-        raise FileNotFoundError(f"`file_patterns` must match TFRecord files. Received: {patterns}")
-    return _decode_examples(files, image_shape)
 
 
 def load_uint8(name, split, data_dir=None, source="auto"):
@@ -227,13 +131,13 @@ def load_uint8(name, split, data_dir=None, source="auto"):
         import tensorflow_datasets as tfds
 
         part = {"train": f"train[:-{VALIDATION_SIZE}]", "validation": f"train[-{VALIDATION_SIZE}:]"}
-        return tfds.builder_from_directory(_find_prepared(name, data_dir)).as_dataset(
+        return tfds.builder_from_directory(sources.find_prepared(name, data_dir)).as_dataset(
             split=part.get(split, split),
             as_supervised=True,
             read_config=tfds.ReadConfig(try_autocache=False),
         )
     part = "test" if split == "test" else "train"
-    examples = _decode_examples([str(sample_path(name, part))], spec.image_shape)
+    examples = sources.read_examples([str(sample_path(name, part))], spec.image_shape)
     first_validation = SAMPLE_SIZES["train"] - SAMPLE_VALIDATION_SIZE
     if split == "train":
         return examples.take(first_validation)
@@ -279,7 +183,8 @@ def examples_from_files(file_patterns, spec):
     Raises:
         FileNotFoundError: no file matches.
     """
-    return _uint8_from_files(file_patterns, spec.image_shape).map(_to_float)
+    files = sources.match_files(file_patterns)
+    return sources.read_examples(files, spec.image_shape).map(_to_float)
 
 
 def validate_images(images, image_shape):
@@ -303,7 +208,9 @@ def validate_images(images, image_shape):
         )
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"`images` must lie in [0, 1]. Received: minimum {low}, maximum {high}")
+        raise ValueError(
+            f"`images` must lie in [0, 1]. Received: minimum {low!s}, maximum {high!s}"
+        )
 
 
 def training_batches(
@@ -358,7 +265,7 @@ def training_batches(
     if train_files is None:
         examples = load_uint8(name, split, data_dir, source)
     else:
-        examples = _uint8_from_files(train_files, spec.image_shape)
+        examples = sources.read_examples(sources.match_files(train_files), spec.image_shape)
     if limit is not None:
         examples = examples.take(limit)
     count = int(examples.cardinality())
