@@ -26,7 +26,7 @@ _PUBLIC = {
     "wilson_interval": "tfpurify.evaluation",
 }
 
-__all__ = sorted(["__version__", *_PUBLIC])
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name):

@@ -52,15 +52,18 @@ class PurifiedClassifier(keras.Model):
                 part.build((None, *self.image_shape))
         self.built = True
 
+    def exact_logits(self, images):
+        """Returns what the classifier says of the purified images, whatever the gradient mode."""
+        return self.classifier(self.purifier(images), training=False)
+
     def call(self, images, training=False):
+        if self.gradient_mode == "exact":
+            return self.exact_logits(images)
         if self.gradient_mode == "soft":
             return self._soft_logits(images)
-        if self.gradient_mode == "bpda":
-            # The purifier sees no tape, so a long descent costs no memory.
-            purified_images = identity_backward(images, self.purifier(tf.stop_gradient(images)))
-        else:
-            purified_images = self.purifier(images)
-        return self.classifier(purified_images, training=False)
+        # The purifier sees no tape, so a long descent costs no memory.
+        purified_images = self.purifier(tf.stop_gradient(images))
+        return self.classifier(identity_backward(images, purified_images), training=False)
 
     def _soft_logits(self, images):
         candidates = self.purifier.candidates(images)

@@ -80,8 +80,9 @@ class AdvGAN(keras.Model):
         image_shape: `(height, width, channels)`.
         target: Any callable images -> logits. A Keras model is frozen (`trainable` is set to False)
             and saved with the attack; any other callable has to be set again after loading.
-        evaluation_target: What `evaluate` counts successes on; `target` if None. Give the exact
-            target here when `target` is a softened one.
+        evaluation_target: What `evaluate` counts successes on, if not `target`: the black box
+            behind a surrogate. A target whose logits are softened for the gradient's sake has a
+            method `exact_logits(images)`, and successes are counted on that.
         epsilon: L-inf bound on the perturbation, in (0, 1].
         target_class: Class to move towards, or None for an untargeted attack.
         adversarial_loss: `margin` (Carlini and Wagner's, on logits) or `cross_entropy`.
@@ -286,7 +287,7 @@ class AdvGAN(keras.Model):
     def test_step(self, data):
         """Counts successes: only images that the target classifies correctly without an attack."""
         images, labels = data
-        target = self.target if self.evaluation_target is None else self.evaluation_target
+        target = self.evaluation_target or getattr(self.target, "exact_logits", self.target)
 
         def is_correct(inputs):
             predicted = ops.argmax(target(inputs), axis=1)

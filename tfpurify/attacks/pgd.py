@@ -59,11 +59,18 @@ class PGD:
         self.step_size = 2.5 * epsilon / num_steps if step_size is None else step_size
         self.seed = seed
         self.evaluation_target = evaluation_target
-        self._search = tf.function(self._descend, autograph=False, reduce_retracing=True)
+        self._search = None
 
     def __call__(self, images, labels):
         """Attacks images (B, H, W, C) in [0, 1] with true labels (B,); returns images alike."""
         validate_images(images, np.shape(images)[-3:])
+        if self._search is None or self._search.input_signature[0].shape[1:] != images.shape[1:]:
+            # With an open batch size a last, partial batch costs no second trace.
+            signature = (
+                tf.TensorSpec((None, *images.shape[1:]), tf.float32),
+                tf.TensorSpec((None,), tf.int64),
+            )
+            self._search = tf.function(self._descend, signature, autograph=False)
         try:
             return self._search(tf.convert_to_tensor(images), tf.cast(labels, tf.int64))
         except tf.errors.InvalidArgumentError as error:

@@ -153,8 +153,8 @@ class DCGAN(keras.Model):
     def call(self, z, training=False):
         return self.generator(z, training=training)
 
-    def _score(self, images):
-        return self.discriminator(images, training=True)[:, 0]
+    def _score(self, images, training=True):
+        return self.discriminator(images, training=training)[:, 0]
 
     def _random(self, sample, shape, stream):
         """Returns random numbers that depend on the step alone, so that a resumed run repeats."""
@@ -207,6 +207,20 @@ class DCGAN(keras.Model):
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
         self.generator_tracker.update_state(loss)
+
+    def test_step(self, data):
+        """Scores validation images: how far the discriminator tells them from generated ones."""
+        images = data[0] if isinstance(data, tuple) else data
+        z = tf.random.stateless_normal((ops.shape(images)[0], self.latent_dim), seed=[self.seed, 2])
+        generated = self.generator(z, training=False)
+        loss = losses.log_loss if self.gan_loss == "dcgan" else losses.wasserstein_loss
+        fake = self._score(generated, training=False)
+        real = self._score(images, training=False)
+        self.generator_tracker.update_state(loss(fake, is_real=True))
+        self.discriminator_tracker.update_state(
+            loss(real, is_real=True) + loss(fake, is_real=False)
+        )
+        return {metric.name: metric.result() for metric in self.metrics}
 
     @property
     def metrics(self):

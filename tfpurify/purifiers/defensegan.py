@@ -20,7 +20,7 @@ class DefenseGAN(Purifier):
 
     Args:
         generator: z `(batch, latent_dim)` -> images in [0, 1]; a Keras model with `image_shape`
-            and `latent_dim`. Its `trainable` is set to False.
+            and `latent_dim`. Nothing here changes its weights.
         num_steps: L >= 1.
         num_restarts: R >= 1.
         step_size: Of the descent; a tenth of it after 80 % of the steps.
@@ -64,7 +64,6 @@ class DefenseGAN(Purifier):
             if value < 1:
                 raise ValueError(f"`{name}` must be >= 1. Received: {name}={value}")
         self.generator = generator
-        generator.trainable = False
         self.image_shape = tuple(generator.image_shape)
         self.latent_dim = generator.latent_dim
         self.num_steps = num_steps

@@ -1,0 +1,213 @@
+"""SavedModel bundles: graphs that serve without tfpurify, Keras or Python.
+
+A bundle is `FOLDER/VERSION/` with named signatures from float32 images `(batch, height, width,
+channels)` in [0, 1], input name `images`, to a dictionary of outputs. It appears whole or not at
+all, which is what TensorFlow Serving's watch on `FOLDER` needs.
+
+    loaded = tf.saved_model.load("saved_models/NAME/1")
+    outputs = loaded.signatures["serving_default"](images=images)
+
+To take gradients through a signature, keep `loaded`, which owns the weights, and use a tape that is
+not persistent: TensorFlow differentiates a loaded loop only once.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+
+def export_classifier(classifier, folder):
+    """Exports a classifier.
+
+    Args:
+        classifier: Built Keras model, images -> logits.
+        folder: Where the versions live, made if missing.
+
+    Returns:
+        The path of the new version. `serving_default` gives `logits`, `probabilities`, `label`.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+
+    def classify(images):
+        return _verdict(classifier(images, training=False))
+
+    return export_model(classifier, folder, {"serving_default": classify})
+
+
+def export_purifier(purifier, folder):
+    """Exports a purifier alone.
+
+    Args:
+        purifier: Built `Purifier`, images -> images.
+        folder: Where the versions live, made if missing.
+
+    Returns:
+        The path of the new version. `serving_default` gives `purified_images`.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+
+    def purify(images):
+        return {"purified_images": purifier(images, training=False)}
+
+    return export_model(purifier, folder, {"serving_default": purify})
+
+
+def export_purified_classifier(purified_classifier, folder):
+    """Exports a purifier and the classifier behind it as one graph.
+
+    The graph is always the defence itself: `gradient_mode` is about attacks and does not matter.
+
+    Args:
+        purified_classifier: Built `PurifiedClassifier`.
+        folder: Where the versions live, made if missing.
+
+    Returns:
+        The path of the new version. `serving_default` gives `logits`, `probabilities`, `label` and
+        `purified_images`; `purify` gives `purified_images`; `classify_unpurified` gives `logits`,
+        `probabilities` and `label` of the images as they came.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    purifier, classifier = purified_classifier.purifier, purified_classifier.classifier
+
+    def classify(images):
+        purified_images = purifier(images, training=False)
+        logits = classifier(purified_images, training=False)
+        return {**_verdict(logits), "purified_images": purified_images}
+
+    def purify(images):
+        return {"purified_images": purifier(images, training=False)}
+
+    def classify_unpurified(images):
+        return _verdict(classifier(images, training=False))
+
+    signatures = {
+        "serving_default": classify,
+        "purify": purify,
+        "classify_unpurified": classify_unpurified,
+    }
+    return export_model(purified_classifier, folder, signatures, purifier.image_shape)
+
+
+def export_attack(attack, folder):
+    """Exports a trained attack's generator; its target stays behind.
+
+    Args:
+        attack: Built `AdvGAN`, or any Keras model with `generate(images) -> adversarial_images`.
+        folder: Where the versions live, made if missing.
+
+    Returns:
+        The path of the new version. `serving_default` gives `adversarial_images`.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+
+    def generate(images):
+        return {"adversarial_images": attack.generate(images)}
+
+    return export_model(attack, folder, {"serving_default": generate})
+
+
+def export_model(model, folder, signatures, image_shape=None):
+    """Writes the next version of a bundle.
+
+    Each weight is stored once, and only if a signature uses it: `keras.export.ExportArchive` and
+    `model.export` write them twice, discriminators and frozen models included.
+
+    Args:
+        model: Keras model that owns every variable that the signatures use.
+        folder: Where the versions live, made if missing.
+        signatures: Dictionary of name -> function(images) -> dictionary of tensors. The one named
+            `serving_default` is what servers use when none is asked for.
+        image_shape: (height, width, channels). Defaults to `model.image_shape`, else to the shape
+            that the model was built with.
+
+    Returns:
+        The path of the new version, `FOLDER/VERSION`.
+
+    Raises:
+        ValueError: If the model is not built, or `image_shape` is neither given nor known.
+        OSError: If the folder cannot be written.
+    """
+    if not model.built:
+        raise ValueError(f"`model` must be built. Received: model={model.name!r}, not built")
+    spec = tf.TensorSpec((None, *_image_shape(model, image_shape)), tf.float32, name="images")
+    # Without autograph: a loop in `call` is a `tf.while_loop` already.
+    functions = {
+        name: tf.function(function, input_signature=[spec], autograph=False)
+        for name, function in signatures.items()
+    }
+    bundle = tf.Module()
+    bundle.weights = _captured(model, functions.values())
+    folder = Path(folder)
+    made = not folder.exists()
+    aside = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A folder inside the private temporary one, so that the bundle gets the usual permissions.
+        aside = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+        tf.saved_model.save(bundle, str(aside / "bundle"), signatures=functions)
+        version = folder / str(next_version(folder))
+        os.rename(aside / "bundle", version)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OSError(
+            f"`folder` must be a writable folder. Received: folder={folder} ({reason})"
+        ) from error
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+        if made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return version
+
+
+def next_version(folder):
+    """Returns 1 + the highest version in the folder; 1 where there is none."""
+    folder = Path(folder)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return 1 + max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _verdict(logits):
+    logits = tf.cast(logits, tf.float32)  # reduced precision stays inside the graph
+    return {
+        "logits": logits,
+        "probabilities": tf.nn.softmax(logits),
+        "label": tf.argmax(logits, axis=-1),
+    }
+
+
+def _captured(model, functions):
+    """Returns the model's TensorFlow variables that the traced functions read, each once.
+
+    A `tf.Module` that held the Keras model instead would load in Python, but not in the session
+    loader, which is what serving uses.
+    """
+    captured = {
+        id(tensor)
+        for function in functions
+        for tensor in function.get_concrete_function().captured_inputs
+    }
+    return [v.value for v in model.variables if id(v.value.handle) in captured]
+
+
+def _image_shape(model, image_shape):
+    if image_shape is None:
+        image_shape = getattr(model, "image_shape", None)
+    if image_shape is None:
+        image_shape = ((model.get_build_config() or {}).get("input_shape") or ())[1:]
+    if len(image_shape) != 3 or None in image_shape:
+        raise ValueError(
+            f"`image_shape` must be (height, width, channels). Received: image_shape={image_shape}"
+        )
+    return tuple(image_shape)

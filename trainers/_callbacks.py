@@ -1,0 +1,106 @@
+"""What happens each epoch: checkpoints, image rows, a stop where a loss is not finite."""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+
+class EpochCheckpoint(keras.callbacks.Callback):
+    """Saves weights and the state of every optimizer each epoch, and restores the last epoch.
+
+    `keras.callbacks.BackupAndRestore` writes weights and epoch into two files in place; a process
+    killed in between resumes at the wrong epoch or not at all. Here the epoch is in the file's
+    name, and a file appears whole or not at all.
+
+    Args:
+        folder: Where the checkpoints live; the last one is kept.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = Path(folder)
+
+    def _checkpoints(self):
+        found = {}
+        for path in self.folder.glob("epoch-*.weights.h5"):
+            matched = re.fullmatch(r"epoch-(\d+)\.weights\.h5", path.name)
+            if matched:
+                found[int(matched[1])] = path
+        return dict(sorted(found.items()))
+
+    def restore(self, model):
+        """Loads the last checkpoint into a compiled model and returns its epoch; 0 if none."""
+        checkpoints = self._checkpoints()
+        if not checkpoints:
+            return 0
+        epoch, path = list(checkpoints.items())[-1]
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        try:
+            model.load_weights(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"The checkpoint must fit the model. Received: {path} ({_first_line(error)}). "
+                "Start over with --noresume, or remove the file"
+            ) from error
+        logging.info("Resuming after epoch %d from %s", epoch, path)
+        return epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        older = self._checkpoints().values()
+        aside = self.folder / ".writing.weights.h5"
+        self.model.save_weights(aside, overwrite=True)
+        path = self.folder / f"epoch-{epoch + 1:04d}.weights.h5"
+        os.replace(aside, path)
+        for old in older:
+            if old != path:
+                old.unlink()
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Raises FloatingPointError as soon as any logged loss is not finite.
+
+    `keras.callbacks.TerminateOnNaN` looks at `loss` alone; AdvGAN and DCGAN have several.
+    """
+
+    def on_train_batch_end(self, batch, logs=None):
+        for name, value in (logs or {}).items():
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"`{name}` must be finite. Received: {value} at step {batch} of the epoch"
+                )
+
+
+class ImageRow(keras.callbacks.Callback):
+    """Draws a row of images for TensorBoard each epoch.
+
+    Args:
+        log_dir: TensorBoard's folder.
+        images: `(n, height, width, channels)` in [0, 1].
+        image_row: Function images -> dictionary of name -> images in [0, 1].
+    """
+
+    def __init__(self, log_dir, images, image_row):
+        super().__init__()
+        self.writer = tf.summary.create_file_writer(os.path.join(log_dir, "images"))
+        self.images = images
+        self.image_row = image_row
+
+    def on_epoch_end(self, epoch, logs=None):
+        rows = {"clean": self.images, **self.image_row(self.images)}
+        with self.writer.as_default(step=epoch):
+            for name, images in rows.items():
+                row = tf.concat(tf.unstack(images[:8]), axis=1)
+                tf.summary.image(name, row[None])
+        self.writer.flush()
+
+
+def _first_line(error):
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,181 @@
+"""Every trainer's hyper-parameters, by data set. Flags that are given override them."""
+
+from tfpurify.vocabulary import CLASSIFIERS, DATASETS
+
+_COMMON = {
+    "dataset": "mnist",
+    "data_dir": None,
+    "data_source": "auto",
+    "output_dir": ".",
+    "train_steps": None,
+    "validation_examples": None,
+    "eval_examples": None,
+    "seed": 0,
+    "mixed_precision": False,
+    "resume": True,
+    "name": None,
+}
+
+
+def classifier(dataset, _):
+    """Classifier on clean images: AdamW, one cycle, small random shifts or crops and flips."""
+    return {
+        "classifier": default_classifier(dataset),
+        "epochs": 40 if dataset == "cifar10" else 18,
+        "batch_size": 128,
+        "learning_rate": 4e-3 if dataset != "cifar10" else 2e-3,
+        "augment": {"mnist": "shift", "fashion_mnist": None, "cifar10": "crop_flip"}[dataset],
+    }
+
+
+def puvae(dataset, _):
+    """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE."""
+    return {
+        "classifier": default_classifier(dataset),
+        "epochs": 10,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],
+        "reconstruction_weight": 0.01,
+        "kl_weight": 0.01,
+        "classification_weight": 1.0,
+        "noise_scale": 0.0,
+    }
+
+
+def defensegan(dataset, overrides):
+    """DCGAN, the prior of DefenseGAN; and the descent that its export and evaluation use."""
+    is_wgan = overrides.get("gan_loss") == "wgan-gp"
+    return {
+        "classifier": default_classifier(dataset),
+        "gan_loss": "dcgan",
+        "epochs": 100 if is_wgan else 30,
+        "batch_size": 64,
+        "learning_rate": 1e-4 if is_wgan else 2e-4,
+        "latent_dim": 100,
+        "width": 1,
+        "critic_steps": 5,
+        "num_steps": 200,
+        "num_restarts": 10,
+        "eval_examples": 200,
+    }
+
+
+def advgan(dataset, overrides):
+    """AdvGAN against the bare classifier, a surrogate, or a purifier + classifier.
+
+    Training through DefenseGAN shortens the descent (`num_steps`, `num_restarts`) and crosses it
+    by `bpda`; the evaluation at the end always uses the full 200 steps from 10 starts.
+    """
+    defense = overrides.get("defense") or "none"
+    preset = {
+        "classifier": default_classifier(dataset),
+        "defense": "none",
+        "whitebox": False,
+        "blackbox": "none",
+        "surrogate": "a" if dataset != "cifar10" else "c",
+        "distillation_epochs": 5,
+        "targeted": False,
+        "target_class": 0,
+        "epsilon": 0.2,
+        "epochs": 15,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "adversarial_loss": "margin",
+        "gan_loss": "least_squares",
+        "alpha": 0.1,
+        "beta": 1.0,
+        "hinge_bound": 6.0 if dataset != "cifar10" else 12.0,
+        "kappa": 2.0,
+        "bottleneck_channels": 32 if dataset != "cifar10" else 96,
+        "gradient_mode": "soft" if defense == "puvae" else "bpda",
+        "num_steps": 40,
+        "num_restarts": 1,
+    }
+    if defense == "defensegan":
+        preset |= {"eval_examples": 200, "validation_examples": 1000}
+    return preset
+
+
+def default_classifier(dataset):
+    """Returns the study's classifier for a data set."""
+    return "vgg13" if dataset == "cifar10" else "cnn"
+
+
+_PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan, advgan)}
+
+
+def resolve(trainer, overrides):
+    """Returns a run's whole configuration: the preset, and what was given over it.
+
+    Args:
+        trainer: `classifier`, `puvae`, `defensegan` or `advgan`.
+        overrides: Options by flag name; None means not given.
+
+    Raises:
+        ValueError: If an option is unknown or out of range, or two exclude each other.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    dataset = given.get("dataset", _COMMON["dataset"])
+    _require_choice("dataset", dataset, DATASETS)
+    config = {**_COMMON, "dataset": dataset, **_PRESETS[trainer](dataset, given)}
+    unknown = sorted(set(given) - set(config))
+    if unknown:
+        raise ValueError(
+            f"Options of the {trainer} trainer are {sorted(config)}. Received: {unknown}"
+        )
+    config |= given
+    _require_choice("classifier", config["classifier"], CLASSIFIERS)
+    for name in ("epochs", "batch_size", "train_steps", "num_steps", "num_restarts"):
+        if config.get(name) is not None and config[name] < 1:
+            raise ValueError(f"`{name}` must be >= 1. Received: {name}={config[name]}")
+    if trainer == "advgan":
+        _check_threat_model(config)
+    return config
+
+
+def _require_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {list(choices)}. Received: {name}={value!r}")
+
+
+def _check_threat_model(config):
+    if config["whitebox"] and config["blackbox"] != "none":
+        raise ValueError(
+            "`whitebox` and `blackbox` exclude each other: the attacker knows everything or "
+            f"nothing. Received: whitebox=True, blackbox={config['blackbox']!r}"
+        )
+    if not 0 < config["epsilon"] <= 1:
+        raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={config['epsilon']}")
+
+
+def threat_model(config):
+    """Returns the threat model of an AdvGAN run.
+
+    Without a purifier, knowing the classifier is knowing everything: `whitebox`.
+    """
+    if config["blackbox"] != "none":
+        return "blackbox"
+    return "whitebox" if config["whitebox"] or config["defense"] == "none" else "blind"
+
+
+def run_name(trainer, config):
+    """Returns the name of a run, of its folder and of its entry in the zoo."""
+    if config["name"]:
+        return config["name"]
+    dataset = config["dataset"]
+    if trainer == "classifier":
+        return f"{config['classifier']}_{dataset}"
+    if trainer == "puvae":
+        return f"puvae_{dataset}"
+    if trainer == "defensegan":
+        return f"dcgan_{dataset}" if config["gan_loss"] == "dcgan" else f"wgan_{dataset}"
+    threat = threat_model(config)
+    parts = ["advgan", dataset, threat]
+    if threat == "blackbox":
+        parts.append(config["blackbox"])
+    if threat != "blackbox" or config["defense"] != "none":
+        parts.append(config["defense"])
+    if config["targeted"]:
+        parts.append(f"target{config['target_class']}")
+    return "_".join(parts)

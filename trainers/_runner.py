@@ -1,0 +1,293 @@
+"""What every trainer does around its model: folders, data, checkpoints, logs, records, exports."""
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from absl import logging
+from tensorboard.plugins.hparams import api as hparams
+
+from tfpurify import data, evaluation, records, zoo
+from trainers import _callbacks, _presets
+
+VALIDATION_BATCH_SIZE = 250
+
+
+class Run:
+    """One training run, resumable.
+
+    Writes `{output_dir}/runs/NAME/`: `config.json`, `checkpoints/`, `tensorboard/`, `record.jsonl`,
+    `summary.json` and `model.keras`; SavedModels go to `{output_dir}/saved_models/NAME/VERSION/`,
+    or to `fn_args.serving_model_dir` where TFX gives one.
+
+    Args:
+        trainer: The trainer's name.
+        fn_args: `FnArgs`, TFX's or ours.
+
+    Raises:
+        ValueError: If the configuration is wrong.
+        OSError: If the output folder cannot be written.
+    """
+
+    def __init__(self, trainer, fn_args):
+        self.trainer = trainer
+        self.config = _presets.resolve(trainer, fn_args.custom_config)
+        if fn_args.train_steps:
+            self.config["train_steps"] = fn_args.train_steps
+        self.train_files = list(fn_args.train_files or [])
+        self.eval_files = list(fn_args.eval_files or [])
+        self.name = _presets.run_name(trainer, self.config)
+        self.spec = data.get_spec(self.config["dataset"])
+        self.output_dir = Path(self.config["output_dir"])
+        self.folder = Path(fn_args.model_run_dir or self.output_dir / "runs" / self.name)
+        self.serving_model_dir = fn_args.serving_model_dir
+        self.started = time.time()
+        self._prepare_folder()
+        self.source = data.resolve_source(
+            self.config["dataset"], self.config["data_dir"], self.config["data_source"]
+        )
+        keras.utils.set_random_seed(self.config["seed"])
+        logging.info("%s: %s", self.name, json.dumps(self.config, sort_keys=True))
+
+    def _prepare_folder(self):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"trainer": self.trainer, **self.config}, indent=2, sort_keys=True)
+            _write(self.folder / "config.json", text)
+        except OSError as error:
+            raise OSError(
+                f"`output_dir` must be a writable folder. Received: {self.folder} "
+                f"({error.strerror})"
+            ) from error
+
+    def batches(self, split, limit=None):
+        """Returns a split as batches, the first `limit` images of it."""
+        if split == "validation" and self.eval_files:
+            dataset = data.examples_from_files(self.eval_files, self.spec)
+        else:
+            dataset = data.load_dataset(
+                self.config["dataset"], split, self.config["data_dir"], self.source
+            )
+        if limit is not None:
+            dataset = dataset.take(limit)
+        return dataset.batch(VALIDATION_BATCH_SIZE).prefetch(2)
+
+    def part(self, name, command):
+        """Returns a trained model by name: from this output folder's runs, else from the zoo.
+
+        Args:
+            name: Name of the run or of the zoo's entry.
+            command: What trains it, for the error.
+
+        Raises:
+            ValueError: If it is in neither.
+        """
+        path = self.output_dir / "runs" / name / "model.keras"
+        if path.exists():
+            logging.info("%s comes from %s", name, path)
+            return keras.models.load_model(path, compile=False)
+        if name in zoo.available():
+            logging.info("%s comes from the zoo", name)
+            return zoo.load(name)
+        raise ValueError(
+            f"{name} must be trained first, or be in the zoo. Train it with: {command}. "
+            f"Received: nothing at {path}, and a zoo with {zoo.available()}"
+        )
+
+    def classifier(self):
+        """Returns the trained classifier that this run's configuration names."""
+        architecture, dataset = self.config["classifier"], self.config["dataset"]
+        return self.part(
+            f"{architecture}_{dataset}",
+            f"python -m trainers.classifier --dataset={dataset} --classifier={architecture}",
+        )
+
+    @contextlib.contextmanager
+    def precision(self):
+        """Builds models in bfloat16 inside, if the configuration asks for it."""
+        before = keras.config.dtype_policy()
+        try:
+            if self.config["mixed_precision"]:
+                keras.config.set_dtype_policy("mixed_bfloat16")
+            yield
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def total_steps(self, epochs=None):
+        """Returns the number of steps of a whole training, for its schedule."""
+        steps_per_epoch, epochs = self._plan(epochs)
+        return steps_per_epoch * epochs
+
+    def _plan(self, epochs=None):
+        epochs = epochs or self.config["epochs"]
+        _, steps_per_epoch = self._training_batches(epochs)
+        cap = self.config["train_steps"]
+        if cap is None:
+            return steps_per_epoch, epochs
+        steps_per_epoch = min(steps_per_epoch, cap)
+        return steps_per_epoch, min(epochs, cap // steps_per_epoch)
+
+    def _training_batches(self, epochs, initial_epoch=0):
+        return data.training_batches(
+            self.config["dataset"],
+            self.config["batch_size"],
+            self.config["seed"],
+            epochs,
+            initial_epoch=initial_epoch,
+            augment=self.config.get("augment"),
+            data_dir=self.config["data_dir"],
+            source=self.source,
+            train_files=self.train_files or None,
+        )
+
+    def full_precision(self, model, build):
+        """Returns the trained model in float32: itself, or a new one with its last checkpoint."""
+        if not self.config["mixed_precision"]:
+            return model
+        model = build()
+        _callbacks.EpochCheckpoint(self.folder / "checkpoints").restore(model)
+        return model
+
+    def train(self, model, image_row=None, stage=".", epochs=None):
+        """Fits a compiled model, from the last checkpoint if there is one.
+
+        Args:
+            model: Compiled and built.
+            image_row: Function images -> dictionary of name -> images, drawn each epoch.
+            stage: Folder of this training within the run's, if there are several.
+            epochs: If not the configuration's.
+
+        Returns:
+            The logs of the last epoch.
+
+        Raises:
+            FloatingPointError: If a loss is not finite.
+        """
+        folder = self.folder / stage
+        checkpoints = _callbacks.EpochCheckpoint(folder / "checkpoints")
+        initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
+        steps_per_epoch, epochs = self._plan(epochs)
+        if initial_epoch >= epochs:
+            logging.info("%s is already trained for %d epochs", folder, initial_epoch)
+            return {}
+        log_dir = str(folder / "tensorboard")
+        self._write_hparams(log_dir)
+        callbacks = [
+            _callbacks.StopOnNonFiniteLoss(),
+            checkpoints,
+            keras.callbacks.TensorBoard(log_dir, write_graph=False),
+            keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
+        ]
+        if image_row is not None:
+            images, _ = next(iter(self.batches("validation", limit=8)))
+            callbacks.append(_callbacks.ImageRow(log_dir, images, image_row))
+        history = model.fit(
+            self._training_batches(epochs, initial_epoch)[0],
+            steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            validation_data=self.batches("validation", self.config["validation_examples"]),
+            callbacks=callbacks,
+            verbose="auto",
+        )
+        return {name: values[-1] for name, values in history.history.items()}
+
+    def _write_hparams(self, log_dir):
+        with tf.summary.create_file_writer(log_dir).as_default():
+            hparams.hparams(
+                {
+                    name: value if isinstance(value, (int, float, str, bool)) else str(value)
+                    for name, value in self.config.items()
+                },
+                trial_id=self.name,
+            )
+
+    def evaluate(self, classifier, purifier=None, fields=None, attack=None, epsilon=None):
+        """Returns the test split's record, one cell of a table, and writes it.
+
+        Args:
+            classifier: Bare classifier.
+            purifier: In front of it, or None.
+            fields: The record's fields that this run knows.
+            attack: Function (images, labels) -> adversarial images, or None.
+            epsilon: The attack's bound.
+        """
+        rates = evaluation.evaluate(
+            self.batches("test", self.config["eval_examples"]),
+            classifier,
+            purifier=purifier,
+            attack=attack,
+            epsilon=epsilon,
+        )
+        record = records.make_record(
+            rates,
+            dataset=self.config["dataset"],
+            data_source=self.source,
+            split="test",
+            classifier=self.config["classifier"],
+            seed=self.config["seed"],
+            **(fields or {}),
+        )
+        records.write_records(self.folder / "record.jsonl", [record])
+        logging.info("%s: %s", self.name, json.dumps(record, sort_keys=True))
+        return record
+
+    def save(self, model, logs):
+        """Writes `model.keras` and `summary.json`: command, versions, time, validation figures."""
+        path = self.folder / "model.keras"
+        aside = self.folder / ".model.keras"
+        model.save(aside)
+        os.replace(aside, path)
+        summary = {
+            "name": self.name,
+            "trainer": self.trainer,
+            "command": records.command_line(),
+            "seed": self.config["seed"],
+            "dataset": self.config["dataset"],
+            "versions": records.versions(),
+            "wall_seconds": round(time.time() - self.started, 1),
+            "validation": {
+                name.removeprefix("val_"): value
+                for name, value in logs.items()
+                if name.startswith("val_")
+            },
+        }
+        if logs or not (self.folder / "summary.json").exists():
+            _write(self.folder / "summary.json", json.dumps(summary, indent=2, sort_keys=True))
+        logging.info("%s is in %s", self.name, path)
+
+    def export(self, exporter, model, name=None, is_serving=True):
+        """Exports a SavedModel.
+
+        Args:
+            exporter: A function of `tfpurify.export`.
+            model: What it exports.
+            name: Of the bundle; the run's if None.
+            is_serving: Whether this is what `fn_args.serving_model_dir` is for.
+        """
+        if self.serving_model_dir and is_serving:
+            serving = Path(self.serving_model_dir)
+            version = exporter(model, serving.parent / f".{serving.name}")
+            if serving.is_dir() and not any(serving.iterdir()):
+                serving.rmdir()
+            os.replace(version, serving)
+            version.parent.rmdir()
+        else:
+            base = self.folder if self.serving_model_dir else self.output_dir
+            serving = exporter(model, base / "saved_models" / (name or self.name))
+        logging.info("SavedModel: %s", serving)
+
+
+def cosine(config, total_steps):
+    """Returns the cosine decay of `learning_rate` to zero over a run."""
+    return keras.optimizers.schedules.CosineDecay(config["learning_rate"], total_steps)
+
+
+def _write(path, text):
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text + "\n")
+    os.replace(aside, path)

@@ -1,0 +1,164 @@
+"""Trains AdvGAN: `python -m trainers.advgan --dataset=mnist --defense=puvae --whitebox`."""
+
+from trainers import _flags, _presets
+
+
+def build_model(config, spec, target, black_box, total_steps):
+    """Returns a compiled AdvGAN.
+
+    Args:
+        config: AdvGAN's arguments and `learning_rate` are read.
+        spec: The `DatasetSpec`.
+        target: What the generator is trained against: a classifier, a purified classifier or a
+            surrogate.
+        black_box: What a surrogate stands for, or None.
+        total_steps: Length of the cosine schedule.
+    """
+    import keras
+
+    from tfpurify.attacks.advgan import AdvGAN
+    from tfpurify.attacks.distillation import DynamicAdvGAN
+    from trainers import _runner
+
+    arguments = (
+        "epsilon",
+        "adversarial_loss",
+        "gan_loss",
+        "alpha",
+        "beta",
+        "hinge_bound",
+        "kappa",
+        "bottleneck_channels",
+    )
+    options = {name: config[name] for name in arguments}
+    options["target_class"] = config["target_class"] if config["targeted"] else None
+    optimizers = [
+        keras.optimizers.Adam(_runner.cosine(config, total_steps)),
+        keras.optimizers.Adam(_runner.cosine(config, total_steps)),
+    ]
+    if config["blackbox"] == "dynamic":
+        model = DynamicAdvGAN(spec.image_shape, target, black_box, **options)
+        optimizers.append(keras.optimizers.Adam(_runner.cosine(config, total_steps)))
+    else:
+        model = AdvGAN(spec.image_shape, target, black_box, **options)
+    model.build()
+    model.compile(*optimizers)
+    return model
+
+
+def load_purifier(run):
+    """Returns the purifier that stands in the served graph, or None; DefenseGAN at L=200, R=10."""
+    defense, dataset = run.config["defense"], run.config["dataset"]
+    if defense == "none":
+        return None
+    command = f"python -m trainers.{defense} --dataset={dataset}"
+    if defense == "puvae":
+        return run.part(f"puvae_{dataset}", command)
+    return _defense_gan(run.part(f"dcgan_{dataset}", command).generator)
+
+
+def _defense_gan(generator, **descent):
+    from tfpurify.purifiers.defensegan import DefenseGAN
+
+    purifier = DefenseGAN(generator, **descent)
+    purifier.build()
+    return purifier
+
+
+def _training_target(run, classifier, purifier):
+    """Returns what the attacker differentiates; through DefenseGAN with a shortened descent."""
+    from tfpurify.purified_classifier import PurifiedClassifier
+
+    config = run.config
+    if purifier is None or not config["whitebox"]:
+        return classifier
+    if config["defense"] == "defensegan":
+        purifier = _defense_gan(
+            purifier.generator,
+            num_steps=config["num_steps"],
+            num_restarts=config["num_restarts"],
+            chunk_size=config["batch_size"],
+        )
+    return PurifiedClassifier(purifier, classifier, config["gradient_mode"])
+
+
+def _distil(run, black_box):
+    """Returns a surrogate that was taught the black box's outputs."""
+    import keras
+
+    from tfpurify.attacks.distillation import Distiller
+    from tfpurify.classifiers import build_classifier
+    from trainers import _runner
+
+    epochs = run.config["distillation_epochs"]
+    distiller = Distiller(build_classifier(run.config["surrogate"], run.spec), black_box)
+    distiller.build()
+    schedule = _runner.cosine(run.config, run.total_steps(epochs))
+    distiller.compile(optimizer=keras.optimizers.Adam(schedule))
+    run.train(distiller, stage="surrogate", epochs=epochs)
+    return distiller.surrogate
+
+
+def _image_row(model, purifier, epsilon):
+    def image_row(images):
+        adversarial_images = model(images)
+        row = {
+            "perturbation": 0.5 + (adversarial_images - images) / (2.0 * epsilon),
+            "adversarial": adversarial_images,
+        }
+        if purifier is not None:
+            row["purified"] = purifier(adversarial_images)
+        return row
+
+    return image_row
+
+
+def run_fn(fn_args):
+    """Trains, evaluates and exports; what TFX's Trainer calls."""
+    from tfpurify import export
+    from tfpurify.purified_classifier import PurifiedClassifier
+    from trainers import _runner
+
+    run = _runner.Run("advgan", fn_args)
+    config, total_steps = run.config, run.total_steps()
+    threat_model = _presets.threat_model(config)
+    classifier, purifier = run.classifier(), load_purifier(run)
+    deployed = classifier
+    if purifier is not None:
+        deployed = PurifiedClassifier(purifier, classifier)
+        deployed.build()
+    black_box = None
+    if threat_model == "blackbox":
+        black_box, target = deployed, _distil(run, deployed)
+    else:
+        target = _training_target(run, classifier, purifier)
+
+    def build():
+        return build_model(config, run.spec, target, black_box, total_steps)
+
+    with run.precision():
+        model = build()
+    logs = run.train(model, _image_row(model, purifier, config["epsilon"]))
+    model = run.full_precision(model, build)
+    run.save(model, logs)
+    is_through_purifier = purifier is not None and config["whitebox"]
+    fields = {
+        "purifier": config["defense"],
+        "threat_model": threat_model,
+        "attack": "advgan",
+        "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
+    }
+    run.evaluate(classifier, purifier, fields, model.generate, config["epsilon"])
+    run.export(export.export_attack, model, is_serving=purifier is None)
+    if purifier is not None:
+        name = f"{config['defense']}_{config['dataset']}_{config['classifier']}"
+        run.export(export.export_purified_classifier, deployed, name)
+
+
+def main():
+    """Runs the trainer from the command line."""
+    _flags.run("advgan", run_fn)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Trains a classifier on clean images: `python -m trainers.classifier --dataset=mnist`."""
+
+from trainers import _flags
+
+WARMUP_SHARE = 0.25  # of the steps, up to the peak of the one cycle
+
+
+def build_model(config, spec, total_steps):
+    """Returns a compiled classifier.
+
+    Args:
+        config: `classifier` and `learning_rate` are read.
+        spec: The `DatasetSpec`.
+        total_steps: Length of the one-cycle schedule.
+    """
+    import keras
+
+    from tfpurify.classifiers import build_classifier
+
+    model = build_classifier(config["classifier"], spec)
+    warmup_steps = int(WARMUP_SHARE * total_steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        config["learning_rate"] / 25,
+        decay_steps=total_steps - warmup_steps,
+        alpha=1e-3,
+        warmup_target=config["learning_rate"],
+        warmup_steps=warmup_steps,
+    )
+    model.compile(
+        optimizer=keras.optimizers.AdamW(schedule, weight_decay=1e-4),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def run_fn(fn_args):
+    """Trains, evaluates and exports; what TFX's Trainer calls."""
+    from tfpurify import export
+    from trainers import _runner
+
+    run = _runner.Run("classifier", fn_args)
+    total_steps = run.total_steps()
+    with run.precision():
+        model = build_model(run.config, run.spec, total_steps)
+    logs = run.train(model)
+    model = run.full_precision(model, lambda: build_model(run.config, run.spec, total_steps))
+    run.save(model, logs)
+    run.evaluate(model)
+    run.export(export.export_classifier, model)
+
+
+def main():
+    """Runs the trainer from the command line."""
+    _flags.run("classifier", run_fn)
+
+
+if __name__ == "__main__":
+    main()

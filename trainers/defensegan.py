@@ -1,0 +1,66 @@
+"""Trains DefenseGAN's prior: `python -m trainers.defensegan --dataset=mnist`."""
+
+from trainers import _flags
+
+
+def build_model(config, spec, total_steps):
+    """Returns a compiled DCGAN.
+
+    Args:
+        config: DCGAN's arguments and `learning_rate` are read.
+        spec: The `DatasetSpec`.
+        total_steps: Length of the schedule; the Wasserstein loss keeps its step size to the end.
+    """
+    import keras
+
+    from tfpurify.purifiers.dcgan import DCGAN
+    from trainers import _runner
+
+    arguments = ("latent_dim", "width", "gan_loss", "critic_steps", "seed")
+    model = DCGAN(spec.image_shape, **{name: config[name] for name in arguments})
+    model.build()
+    betas = {"beta_1": 0.5} if config["gan_loss"] == "dcgan" else {"beta_1": 0.5, "beta_2": 0.9}
+    model.compile(
+        keras.optimizers.Adam(_runner.cosine(config, total_steps), **betas),
+        keras.optimizers.Adam(_runner.cosine(config, total_steps), **betas),
+    )
+    return model
+
+
+def run_fn(fn_args):
+    """Trains, evaluates and exports; what TFX's Trainer calls."""
+    import keras
+
+    from tfpurify import export
+    from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.purifiers.defensegan import DefenseGAN
+    from trainers import _runner
+
+    run = _runner.Run("defensegan", fn_args)
+    config, total_steps = run.config, run.total_steps()
+    classifier = run.classifier()
+    with run.precision():
+        model = build_model(config, run.spec, total_steps)
+    z = keras.random.normal((8, config["latent_dim"]), seed=config["seed"])
+    logs = run.train(model, lambda _: {"generated": model(z)})
+    model = run.full_precision(model, lambda: build_model(config, run.spec, total_steps))
+    run.save(model, logs)
+    purifier = DefenseGAN(
+        model.generator, config["num_steps"], config["num_restarts"], seed=config["seed"]
+    )
+    purifier.build()
+    run.evaluate(classifier, purifier, {"purifier": "defensegan"})
+    name = run.name.replace("dcgan", "defensegan").replace("wgan", "defensegan_wgan")
+    run.export(export.export_purifier, purifier, name, is_serving=False)
+    purified = PurifiedClassifier(purifier, classifier)
+    purified.build()
+    run.export(export.export_purified_classifier, purified, f"{name}_{config['classifier']}")
+
+
+def main():
+    """Runs the trainer from the command line."""
+    _flags.run("defensegan", run_fn)
+
+
+if __name__ == "__main__":
+    main()

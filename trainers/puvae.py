@@ -1,0 +1,69 @@
+"""Trains a PuVAE in front of a classifier: `python -m trainers.puvae --dataset=mnist`."""
+
+from trainers import _flags
+
+
+def build_model(config, spec, classifier, total_steps):
+    """Returns a compiled PuVAE.
+
+    Args:
+        config: PuVAE's arguments and `learning_rate` are read.
+        spec: The `DatasetSpec`.
+        classifier: The frozen source classifier.
+        total_steps: Length of the cosine schedule.
+    """
+    import keras
+
+    from tfpurify.purifiers.puvae import PuVAE
+    from trainers import _runner
+
+    arguments = (
+        "latent_dim",
+        "reconstruction_weight",
+        "kl_weight",
+        "classification_weight",
+        "noise_scale",
+        "seed",
+    )
+    model = PuVAE(
+        spec.image_shape,
+        spec.num_classes,
+        classifier=classifier,
+        **{name: config[name] for name in arguments},
+    )
+    model.build()
+    model.compile(optimizer=keras.optimizers.Adam(_runner.cosine(config, total_steps)))
+    return model
+
+
+def run_fn(fn_args):
+    """Trains, evaluates and exports; what TFX's Trainer calls."""
+    from tfpurify import export
+    from tfpurify.purified_classifier import PurifiedClassifier
+    from trainers import _runner
+
+    run = _runner.Run("puvae", fn_args)
+    classifier, total_steps = run.classifier(), run.total_steps()
+    with run.precision():
+        model = build_model(run.config, run.spec, classifier, total_steps)
+    logs = run.train(model, lambda images: {"purified": model(images)})
+    model = run.full_precision(
+        model, lambda: build_model(run.config, run.spec, classifier, total_steps)
+    )
+    run.save(model, logs)
+    run.evaluate(classifier, model, {"purifier": "puvae"})
+    run.export(export.export_purifier, model, is_serving=False)
+    purified = PurifiedClassifier(model, classifier)
+    purified.build()
+    run.export(
+        export.export_purified_classifier, purified, f"{run.name}_{run.config['classifier']}"
+    )
+
+
+def main():
+    """Runs the trainer from the command line."""
+    _flags.run("puvae", run_fn)
+
+
+if __name__ == "__main__":
+    main()
