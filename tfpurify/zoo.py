@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 import tfpurify
-from tfpurify import evaluation
+from tfpurify.records import versions
 
 INT8_MIN_SIZE = 1_000_000  # elements from which a kernel is stored as int8
 
@@ -154,7 +154,7 @@ def save(model, name, folder=None, **metadata):
         "bytes": len(blob),
         "parameters": sum(int(np.prod(weight.shape)) for weight in model.weights),
         "storage": storage,
-        "versions": evaluation.versions(),
+        "versions": versions(),
     }
     manifest = {"models": {**_read_manifest(folder), name: entry}}
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
