@@ -21,6 +21,7 @@ _PUBLIC = {
     "build_classifier": "tfpurify.classifiers",
     "evaluate": "tfpurify.evaluation",
     "load_dataset": "tfpurify.data",
+    "load_model": "tfpurify.zoo",
     "pgd": "tfpurify.attacks.pgd",
     "select_nearest": "tfpurify.purifiers.base",
     "wilson_interval": "tfpurify.evaluation",

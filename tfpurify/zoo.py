@@ -111,6 +111,26 @@ def load(name, folder=None):
     return _decode(blob, path)
 
 
+def load_model(path, compile=True):
+    """Loads a public model's `.keras` file in a process that has not imported its class.
+
+    Args:
+        path: A file that `model.save` wrote.
+        compile: Whether to restore optimizers and their state too.
+
+    Raises:
+        ValueError: If the file is damaged, or names a class that is neither Keras's nor ours.
+        OSError: If there is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(f"{path} must be a .keras file: {_first_line(error)}") from error
+    _check_config(config, path)
+    return keras.saving.load_model(path, compile=compile, safe_mode=True)
+
+
 def save(model, name, folder=None, **metadata):
     """Adds a model to the zoo, or replaces it there.
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 from absl import logging
 from tensorboard.plugins.hparams import api as hparams
 
-from tfpurify import data, evaluation, records, zoo
-from trainers import _callbacks, _presets
+from tfpurify import data, evaluation, records
+from trainers import _callbacks, _parts, _presets
 
 VALIDATION_BATCH_SIZE = 250
 
@@ -76,34 +76,10 @@ class Run:
             dataset = dataset.take(limit)
         return dataset.batch(VALIDATION_BATCH_SIZE).prefetch(2)
 
-    def part(self, name, command):
-        """Returns a trained model by name: from this output folder's runs, else from the zoo.
-
-        Args:
-            name: Name of the run or of the zoo's entry.
-            command: What trains it, for the error.
-
-        Raises:
-            ValueError: If it is in neither.
-        """
-        path = self.output_dir / "runs" / name / "model.keras"
-        if path.exists():
-            logging.info("%s comes from %s", name, path)
-            return keras.models.load_model(path, compile=False)
-        if name in zoo.available():
-            logging.info("%s comes from the zoo", name)
-            return zoo.load(name)
-        raise ValueError(
-            f"{name} must be trained first, or be in the zoo. Train it with: {command}. "
-            f"Received: nothing at {path}, and a zoo with {zoo.available()}"
-        )
-
     def classifier(self):
         """Returns the trained classifier that this run's configuration names."""
-        architecture, dataset = self.config["classifier"], self.config["dataset"]
-        return self.part(
-            f"{architecture}_{dataset}",
-            f"python -m trainers.classifier --dataset={dataset} --classifier={architecture}",
+        return _parts.load_classifier(
+            self.config["dataset"], self.output_dir, self.config["classifier"]
         )
 
     @contextlib.contextmanager

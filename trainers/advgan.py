@@ -46,34 +46,16 @@ def build_model(config, spec, target, black_box, total_steps):
     return model
 
 
-def load_purifier(run):
-    """Returns the purifier that stands in the served graph, or None; DefenseGAN at L=200, R=10."""
-    defense, dataset = run.config["defense"], run.config["dataset"]
-    if defense == "none":
-        return None
-    command = f"python -m trainers.{defense} --dataset={dataset}"
-    if defense == "puvae":
-        return run.part(f"puvae_{dataset}", command)
-    return _defense_gan(run.part(f"dcgan_{dataset}", command).generator)
-
-
-def _defense_gan(generator, **descent):
-    from tfpurify.purifiers.defensegan import DefenseGAN
-
-    purifier = DefenseGAN(generator, **descent)
-    purifier.build()
-    return purifier
-
-
 def _training_target(run, classifier, purifier):
     """Returns what the attacker differentiates; through DefenseGAN with a shortened descent."""
     from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.purifiers.defensegan import DefenseGAN
 
     config = run.config
     if purifier is None or not config["whitebox"]:
         return classifier
     if config["defense"] == "defensegan":
-        purifier = _defense_gan(
+        purifier = DefenseGAN(
             purifier.generator,
             num_steps=config["num_steps"],
             num_restarts=config["num_restarts"],
@@ -117,12 +99,13 @@ def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     from tfpurify import export
     from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _runner
+    from trainers import _parts, _runner
 
     run = _runner.Run("advgan", fn_args)
     config, total_steps = run.config, run.total_steps()
     threat_model = _presets.threat_model(config)
-    classifier, purifier = run.classifier(), load_purifier(run)
+    classifier = run.classifier()
+    purifier = _parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
     deployed = classifier
     if purifier is not None:
         deployed = PurifiedClassifier(purifier, classifier)

@@ -30,9 +30,8 @@ class PGD:
         step_size: Size of one step, > 0. Default: 2.5 * epsilon / num_steps, which can cross the
             whole ball and come back.
         seed: Integer seed of the random start.
-        evaluation_target: Callable, images -> logits, that decides which iterate is best. Hand it
-            the exact target when `target` differs from it forward (gradient mode `soft`). Default:
-            `target`.
+        evaluation_target: Callable, images -> logits, that decides which iterate is best. Default:
+            the target's `exact_logits`, if it has them (`PurifiedClassifier`), else `target`.
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
@@ -58,7 +57,7 @@ class PGD:
         self.num_steps = num_steps
         self.step_size = 2.5 * epsilon / num_steps if step_size is None else step_size
         self.seed = seed
-        self.evaluation_target = evaluation_target
+        self.evaluation_target = evaluation_target or getattr(target, "exact_logits", target)
         self._search = None
 
     def __call__(self, images, labels):
