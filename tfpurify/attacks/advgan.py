@@ -189,6 +189,8 @@ class AdvGAN(keras.Model):
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
     def get_compile_config(self):
+        if not self.compiled:
+            return None
         return {
             name: keras.saving.serialize_keras_object(getattr(self, name))
             for name in ("generator_optimizer", "discriminator_optimizer")

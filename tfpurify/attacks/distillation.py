@@ -108,6 +108,8 @@ class DynamicAdvGAN(AdvGAN):
         self.surrogate_optimizer.build(self.target.trainable_variables)
 
     def get_compile_config(self):
+        if not self.compiled:
+            return None
         return {
             **super().get_compile_config(),
             "surrogate_optimizer": keras.saving.serialize_keras_object(self.surrogate_optimizer),

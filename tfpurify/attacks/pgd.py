@@ -31,7 +31,7 @@ class PGD:
             whole ball and come back.
         seed: Integer seed of the random start.
         evaluation_target: Callable, images -> logits, that decides which iterate is best. Default:
-            the target's `exact_logits`, if it has them (`PurifiedClassifier`), else `target`.
+            the `exact_logits` of a target in gradient mode `soft`, else `target`.
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
@@ -57,7 +57,9 @@ class PGD:
         self.num_steps = num_steps
         self.step_size = 2.5 * epsilon / num_steps if step_size is None else step_size
         self.seed = seed
-        self.evaluation_target = evaluation_target or getattr(target, "exact_logits", target)
+        if evaluation_target is None and getattr(target, "gradient_mode", None) == "soft":
+            evaluation_target = target.exact_logits
+        self.evaluation_target = evaluation_target
         self._search = None
 
     def __call__(self, images, labels):
