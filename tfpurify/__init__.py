@@ -15,6 +15,7 @@ _PUBLIC = {
     "DefenseGAN": "tfpurify.purifiers.defensegan",
     "Distiller": "tfpurify.attacks.distillation",
     "DynamicAdvGAN": "tfpurify.attacks.distillation",
+    "PGD": "tfpurify.attacks.pgd",
     "PuVAE": "tfpurify.purifiers.puvae",
     "PurifiedClassifier": "tfpurify.purified_classifier",
     "Purifier": "tfpurify.purifiers.base",
