@@ -1,0 +1,95 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tfpurify import vocabulary
+from trainers import _presets
+
+
+def run(tmp_path, *arguments):
+    environment = {**os.environ, "TFPURIFY_ZOO": str(tmp_path / "zoo"), "PYTHONPATH": os.getcwd()}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trainers.puvae", "--dataset=svhn"], "--dataset=svhn"),
+        (["trainers.advgan", "--whitebox", "--blackbox=static"], "exclude each other"),
+        (["trainers.advgan", "--epsilon=1.5"], r"`epsilon` must be in (0, 1]"),
+        (["trainers.advgan", "--epsilon=0"], r"`epsilon` must be in (0, 1]"),
+        (["trainers.defensegan", "--num_restarts=0"], "--num_restarts=0"),
+        (["trainers.classifier", "mnist"], "Arguments must be flags"),
+        (["trainers.classifier", "--output_dir=/dev/null/x"], "`output_dir` must be a writable"),
+        (
+            [
+                "trainers.advgan",
+                "--dataset=cifar10",
+                "--defense=puvae",
+                "--whitebox",
+                "--data_source=embedded",
+            ],
+            "python -m trainers.classifier --dataset=cifar10 --classifier=vgg13",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_a_failure(tmp_path, arguments, message):
+    done = run(tmp_path, *arguments)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+@pytest.mark.parametrize("trainer", ["classifier", "puvae", "defensegan", "advgan", "reproduce"])
+def test_help_lists_the_flags_without_tensorflow(tmp_path, trainer):
+    code = (
+        "import runpy, sys; sys.argv = ['trainer', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('trainers.{trainer}', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--dataset" in done.stdout
+
+
+@pytest.mark.parametrize("dataset", vocabulary.DATASETS)
+@pytest.mark.parametrize("trainer", ["classifier", "puvae", "defensegan", "advgan"])
+def test_every_preset_resolves(trainer, dataset):
+    config = _presets.resolve(trainer, {"dataset": dataset, "seed": 3})
+    assert config["dataset"] == dataset
+    assert config["seed"] == 3
+    assert _presets.run_name(trainer, config)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match="Received: \\['epsilonn'\\]"):
+        _presets.resolve("advgan", {"epsilonn": 0.2})
+
+
+def test_without_a_purifier_blind_is_whitebox():
+    config = _presets.resolve("advgan", {"defense": "none"})
+    assert _presets.threat_model(config) == "whitebox"
+    assert _presets.run_name("advgan", config) == "advgan_mnist_whitebox_none"

@@ -1,0 +1,188 @@
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_runs import TINY, make_fn_args
+
+from tfpurify import load_model, records
+from tfpurify.vocabulary import RECORD_KEYS
+from trainers import advgan, classifier, defensegan, puvae
+
+ADVGAN_RUNS = [
+    ({}, "advgan_mnist_whitebox_none", "whitebox", None),
+    ({"defense": "puvae"}, "advgan_mnist_blind_puvae", "blind", None),
+    (
+        {"defense": "puvae", "whitebox": True},
+        "advgan_mnist_whitebox_puvae",
+        "whitebox",
+        "soft",
+    ),
+    (
+        {"defense": "defensegan", "whitebox": True, "num_steps": 2, "eval_examples": 1},
+        "advgan_mnist_whitebox_defensegan",
+        "whitebox",
+        "bpda",
+    ),
+    (
+        {"blackbox": "static", "surrogate": "b", "distillation_epochs": 1},
+        "advgan_mnist_blackbox_static",
+        "blackbox",
+        None,
+    ),
+    (
+        {"blackbox": "dynamic", "surrogate": "b", "distillation_epochs": 1},
+        "advgan_mnist_blackbox_dynamic",
+        "blackbox",
+        None,
+    ),
+]
+
+
+def read_record(folder):
+    (record,) = records.read_records(folder / "record.jsonl")
+    return record
+
+
+@pytest.mark.parametrize(("options", "name", "threat_model", "gradient_mode"), ADVGAN_RUNS)
+def test_advgan_leaves_a_whole_run(workshop, options, name, threat_model, gradient_mode):
+    advgan.run_fn(make_fn_args({**TINY, "output_dir": str(workshop), **options}))
+
+    folder = workshop / "runs" / name
+    record = read_record(folder)
+    assert set(record) == set(RECORD_KEYS)
+    assert record["threat_model"] == threat_model
+    assert record["gradient_mode"] == gradient_mode
+    assert record["attack"] == "advgan"
+    assert record["purifier"] == options.get("defense", "none")
+    assert record["epsilon"] == 0.2
+    assert json.loads((folder / "config.json").read_text())["batch_size"] == 8
+    assert list((folder / "tensorboard").rglob("*tfevents*"))
+    attack = load_model(folder / "model.keras")
+    assert int(attack.generator_optimizer.iterations.numpy()) == 2
+    bundle = tf.saved_model.load(str(workshop / "saved_models" / name / "1"))
+    images = tf.random.uniform((3, 28, 28, 1))
+    served = bundle.signatures["serving_default"](images=images)["adversarial_images"]
+    np.testing.assert_allclose(served, attack.generate(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("purifier", "bundle_name"),
+    [("puvae", "puvae_mnist_cnn"), ("defensegan", "defensegan_mnist_cnn")],
+)
+def test_defences_serve_purified_logits_and_images(workshop, purifier, bundle_name):
+    run = {"puvae": "puvae_mnist", "defensegan": "dcgan_mnist"}[purifier]
+    record = read_record(workshop / "runs" / run)
+    assert record["purifier"] == purifier
+    assert record["purified_clean_accuracy"] is not None
+    bundle = tf.saved_model.load(str(workshop / "saved_models" / bundle_name / "1"))
+    images = tf.random.uniform((2, 28, 28, 1))
+    answer = bundle.signatures["serving_default"](images=images)
+    assert answer["logits"].shape == (2, 10)
+    np.testing.assert_allclose(
+        bundle.signatures["purify"](images=images)["purified_images"],
+        answer["purified_images"],
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
+def test_other_data_sets_and_networks(tmp_path, dataset):
+    config = {**TINY, "dataset": dataset, "classifier": "b", "output_dir": str(tmp_path)}
+    classifier.run_fn(make_fn_args(config))
+    assert read_record(tmp_path / "runs" / f"b_{dataset}")["dataset"] == dataset
+    advgan.run_fn(make_fn_args(config))
+    assert read_record(tmp_path / "runs" / f"advgan_{dataset}_whitebox_none")["n"] == 8
+
+
+def test_tfx_hands_over_files_and_folders(tmp_path):
+    sample = pathlib.Path(classifier.__file__).parents[1] / "tfpurify" / "embedded"
+    fn_args = make_fn_args(
+        {**TINY, "train_steps": None, "classifier": "b"},
+        train_files=[str(sample / "mnist_train.tfrecord")],
+        eval_files=[str(sample / "mnist_test.tfrecord")],
+        train_steps=3,
+        serving_model_dir=str(tmp_path / "serving"),
+        model_run_dir=str(tmp_path / "run"),
+    )
+    classifier.run_fn(fn_args)
+    loaded = tf.saved_model.load(str(tmp_path / "serving"))
+    assert "logits" in loaded.signatures["serving_default"](images=tf.zeros((1, 28, 28, 1)))
+    model = load_model(tmp_path / "run" / "model.keras")
+    assert int(model.optimizer.iterations.numpy()) == 3
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options", "run"),
+    [
+        (classifier, {"classifier": "cnn"}, "cnn_mnist"),
+        (defensegan, {"num_steps": 1, "num_restarts": 1}, "dcgan_mnist"),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(workshop, tmp_path, trainer, options, run):
+    if trainer is defensegan:  # needs a classifier for its record
+        (tmp_path / "whole" / "runs").mkdir(parents=True)
+        (tmp_path / "parts" / "runs").mkdir(parents=True)
+        for folder in ("whole", "parts"):
+            (tmp_path / folder / "runs" / "cnn_mnist").symlink_to(workshop / "runs" / "cnn_mnist")
+    config = {**TINY, "train_steps": None, "batch_size": 900, **options}
+    whole = {**config, "epochs": 2, "output_dir": str(tmp_path / "whole")}
+    trainer.run_fn(make_fn_args(whole))
+
+    class Killed(Exception):
+        pass
+
+    class KillAfterFirstEpoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise Killed
+
+    parts = {**config, "epochs": 2, "output_dir": str(tmp_path / "parts")}
+    from trainers import _callbacks
+
+    class KilledCheckpoint(_callbacks.EpochCheckpoint, KillAfterFirstEpoch):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_callbacks, "EpochCheckpoint", KilledCheckpoint)
+        with pytest.raises(Killed):
+            trainer.run_fn(make_fn_args(parts))
+    trainer.run_fn(make_fn_args(parts))
+
+    ours = load_model(tmp_path / "parts" / "runs" / run / "model.keras")
+    theirs = load_model(tmp_path / "whole" / "runs" / run / "model.keras")
+    optimizers = (
+        ["optimizer"]
+        if trainer is classifier
+        else [
+            "generator_optimizer",
+            "discriminator_optimizer",
+        ]
+    )
+    for name in optimizers:
+        for mine, other in zip(
+            getattr(ours, name).variables, getattr(theirs, name).variables, strict=True
+        ):
+            np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_second_call_trains_nothing_more(workshop):
+    path = workshop / "runs" / "cnn_mnist" / "history.csv"
+    before = path.read_text()
+    classifier.run_fn(make_fn_args({**TINY, "output_dir": str(workshop)}))
+    assert path.read_text() == before
+
+
+def test_nan_stops_the_run_and_leaves_no_model(workshop, tmp_path):
+    config = {**TINY, "learning_rate": 1e30, "output_dir": str(tmp_path), "classifier": "b"}
+    with pytest.raises(FloatingPointError, match="must be finite. Received: nan at step"):
+        classifier.run_fn(make_fn_args({**config, "train_steps": 6}))
+    assert not (tmp_path / "runs" / "b_mnist" / "model.keras").exists()
+
+
+def test_puvae_needs_its_classifier(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tmp_path / "no_zoo"))
+    with pytest.raises(ValueError, match=r"python -m trainers.classifier --dataset=mnist"):
+        puvae.run_fn(make_fn_args({**TINY, "output_dir": str(tmp_path)}))
