@@ -1,0 +1,279 @@
+"""The study's experiments on one data set: loads the trained parts and measures every cell."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tfpurify import data, evaluation, records, report, zoo
+from tfpurify.attacks.pgd import PGD
+from tfpurify.purified_classifier import PurifiedClassifier
+from tfpurify.purifiers.defensegan import DefenseGAN
+from trainers import _parts, _plan, _presets
+from trainers._clean_once import CleanOnce
+from trainers._progress import Progress
+
+# Rough seconds an image on two cores: they only weigh the remaining time.
+_SECONDS = {"none": 0.001, "puvae": 0.01, "defensegan": 0.14}
+_PGD_STEP_SECONDS = {"none": 0.002, "puvae": 0.02, "defensegan": 0.003}
+_BATCH_SIZE = {"none": 250, "puvae": 100, "defensegan": 64}
+_PGD_MODES = {"none": (None,), "puvae": ("soft", "exact"), "defensegan": ("bpda",)}
+
+
+class Study:
+    """The seven experiments on one data set.
+
+    Args:
+        dataset: Name of the data set.
+        options: `reproduce`'s flags.
+        output_dir: Folder whose runs go before the zoo; None for the zoo only.
+    """
+
+    def __init__(self, dataset, options, output_dir=None):
+        self.dataset = dataset
+        self.options = options
+        self.output_dir = output_dir
+        self.parts = _plan.parts(dataset)
+        self._loaded = {}
+
+    def missing(self):
+        """Returns the parts that were not trained yet."""
+        trained = set(zoo.available())
+        if self.output_dir is not None:
+            trained |= {
+                path.parent.name for path in Path(self.output_dir).glob("runs/*/model.keras")
+            }
+        return [part for part in self.parts.values() if part.name not in trained]
+
+    def run(self):
+        """Measures every cell whose parts are there.
+
+        Returns:
+            The records; none if the classifier is missing.
+        """
+        missing = {part.name for part in self.missing()}
+        cells = [
+            cell
+            for cell in _plan.CELLS
+            if not missing.intersection(self.parts[role].name for role in cell.roles)
+        ]
+        if not cells:
+            return []
+        self.source = data.resolve_source(
+            self.dataset, self.options["data_dir"], self.options["data_source"]
+        )
+        self.images = data.load_dataset(self.dataset, "test", self.options["data_dir"], self.source)
+        jobs = [(cell, None) for cell in cells] + self._pgd_jobs(missing)
+        self.progress = Progress(sum(self._work(*job) for job in jobs))
+        found = [self._measure(cell, mode) for cell, mode in jobs]
+        _compare_threat_models(found)
+        return found
+
+    def _pgd_jobs(self, missing):
+        if not self.options["pgd_steps"]:
+            return []
+        cells = [_plan.Cell("whitebox", purifier, "pgd") for purifier in _PGD_MODES]
+        return [
+            (cell, mode)
+            for cell in cells
+            if not missing.intersection(self.parts[role].name for role in cell.roles)
+            for mode in _PGD_MODES[cell.purifier]
+        ]
+
+    def count(self, cell):
+        """Returns the number of test images of a cell."""
+        limits = [int(self.images.cardinality()), self.options["limit"]]
+        if cell.purifier == "defensegan":
+            limits.append(self.options["defensegan_limit"])
+        if cell.attack == "pgd":
+            limits.append(self.options["pgd_limit"])
+        return min(limit for limit in limits if limit is not None)
+
+    def _work(self, cell, _):
+        seconds = 2 * _SECONDS[cell.purifier]
+        if cell.attack == "pgd":
+            seconds += self.options["pgd_steps"] * _PGD_STEP_SECONDS[cell.purifier]
+        elif cell.threat_model == "whitebox":
+            seconds /= 2  # its clean images were purified for the blind cell
+        return seconds * self.count(cell)
+
+    def _measure(self, cell, mode):
+        n, words = self.count(cell), _words(cell, mode)
+        self.progress.say(f"{self.dataset}: {words} on {n} images")
+        attack, epsilon, fields = self._attack(cell, mode)
+        rates = evaluation.evaluate(
+            self._batches(cell, n, self._work(cell, mode) / n, f"{self.dataset}: {words}"),
+            self._compiled_classifier(),
+            purifier=self._purifier(cell.purifier),
+            attack=attack,
+            epsilon=epsilon,
+        )
+        return records.make_record(
+            rates,
+            dataset=self.dataset,
+            data_source=self.source,
+            split="test",
+            classifier=_presets.default_classifier(self.dataset),
+            purifier=cell.purifier,
+            threat_model=cell.threat_model,
+            attack=cell.attack,
+            command=_plan.portable_command(records.command_line()),
+            **fields,
+        )
+
+    def _batches(self, cell, n, work, words):
+        batches = self.images.take(n).batch(_BATCH_SIZE[cell.purifier])
+        purifier = self._purifier(cell.purifier)
+        for images, labels in purifier.watch(batches) if purifier else batches:
+            yield images, labels
+            self.progress.advance(work * len(images), words)
+
+    def _attack(self, cell, mode):
+        """Returns the attack of a cell, its epsilon, and the record's fields that it decides."""
+        if cell.attack == "pgd":
+            epsilon = self._advgan_preset(cell)["epsilon"]
+            attack = PGD(
+                self._differentiable(cell, mode),
+                epsilon,
+                self.options["pgd_steps"],
+                seed=self.options["seed"] or 0,
+            )
+            return attack, epsilon, {"gradient_mode": mode, "seed": attack.seed}
+        trained = self._description(cell.attacker or "classifier")
+        if cell.attacker is None:
+            return None, None, {"seed": trained.get("seed")}
+        attack = self._part(cell.attacker)
+        is_through_purifier = cell.threat_model == "whitebox" and cell.purifier != "none"
+        mode = trained["gradient_mode"] if is_through_purifier else None
+        return attack.generate, attack.epsilon, {"gradient_mode": mode, "seed": trained["seed"]}
+
+    def _advgan_preset(self, cell):
+        return _presets.resolve("advgan", {"dataset": self.dataset, "defense": cell.purifier})
+
+    def _differentiable(self, cell, mode):
+        """Returns what PGD climbs; through DefenseGAN with the shortened descent of training."""
+        if cell.purifier == "none":
+            return self.classifier
+        if cell.purifier == "defensegan":
+            preset = self._advgan_preset(cell)
+            purifier = DefenseGAN(
+                self._part("defensegan").generator, preset["num_steps"], preset["num_restarts"]
+            )
+            purifier.build()
+        else:
+            purifier = self._part("puvae")
+        return PurifiedClassifier(purifier, self.classifier, mode)
+
+    def _description(self, role):
+        """Returns the seed and the gradient mode with which a part was trained."""
+        part = self.parts[role]
+        if self.output_dir is not None:
+            path = Path(self.output_dir) / "runs" / part.name / "config.json"
+            if path.exists():
+                return json.loads(path.read_text(encoding="utf-8"))
+        described = zoo.describe(part.name)
+        if "gradient_mode" in described:
+            return described
+        preset = _presets.resolve(part.trainer, dict(part.options))
+        mode = _mode_in(described) or preset.get("gradient_mode")
+        return {**described, "gradient_mode": mode}
+
+    @property
+    def classifier(self):
+        """The bare classifier."""
+        return self._part("classifier")
+
+    def _compiled_classifier(self):
+        """Returns the classifier, traced once for all cells and batch sizes."""
+        if "compiled classifier" not in self._loaded:
+            classifier = self.classifier
+            self._loaded["compiled classifier"] = tf.function(
+                lambda images: classifier(images, training=False),
+                [tf.TensorSpec((None, *classifier.image_shape), tf.float32)],
+            )
+        return self._loaded["compiled classifier"]
+
+    def _purifier(self, name):
+        if name == "none":
+            return None
+        key = f"clean once {name}"
+        if key not in self._loaded:
+            self._loaded[key] = CleanOnce(
+                _parts.load_purifier(name, self.dataset, self.output_dir)
+                if name == "defensegan"
+                else self._part(name)
+            )
+        return self._loaded[key]
+
+    def _part(self, role):
+        if role not in self._loaded:
+            part = self.parts[role]
+            self._loaded[role] = _parts.load_part(part.name, self.output_dir, part.command)
+        return self._loaded[role]
+
+    def image_rows(self):
+        """Returns a figure's rows: one image of each class, clean, attacked and purified."""
+        missing = {part.name for part in self.missing()}
+        images, labels = next(iter(self.images.batch(250)))
+        _, first = np.unique(labels.numpy(), return_index=True)
+        clean, labels = tf.gather(images, first), labels.numpy()[first]
+        rows, attacked = [self._row("clean", clean, labels)], {}
+        for cell in sorted(_plan.CELLS, key=lambda cell: cell.purifier != "none"):
+            names = {self.parts[role].name for role in cell.roles}
+            if cell.threat_model not in ("blind", "whitebox") or names & missing:
+                continue
+            purifier = report.display(cell.purifier)
+            if cell.attacker not in attacked:
+                attacked[cell.attacker] = self._part(cell.attacker)(clean)
+                known = "the bare classifier" if cell.attacker == "whitebox_none" else purifier
+                rows.append(self._row(f"attack on {known}", attacked[cell.attacker], labels))
+            if cell.purifier != "none":
+                purified_images = self._purifier(cell.purifier)(attacked[cell.attacker])
+                title = f"{cell.threat_model}: purified by {purifier}"
+                rows.append(self._row(title, purified_images, labels))
+        return rows
+
+    def _row(self, title, images, labels):
+        probabilities = tf.nn.softmax(self.classifier(images, training=False)).numpy()
+        return report.ImageRow(
+            title=title,
+            images=np.asarray(images),
+            labels=labels,
+            predictions=probabilities.argmax(axis=1),
+            confidences=probabilities.max(axis=1),
+            class_names=data.get_spec(self.dataset).class_names,
+        )
+
+
+def _words(cell, mode=None):
+    if cell.attack == "none":
+        return "clean accuracy"
+    purifier = "no defence" if cell.purifier == "none" else report.display(cell.purifier)
+    return f"{cell.threat_model}, {purifier}, {report.display_attack(cell.attack, mode)}"
+
+
+def _mode_in(described):
+    """Returns the gradient mode that a training command names, or None."""
+    for word in (described.get("command") or "").split():
+        if word.startswith("--gradient_mode="):
+            return word.partition("=")[2]
+    return None
+
+
+def _compare_threat_models(found):
+    """Adds to whitebox records the flag that an attack which knows less does better."""
+    for whitebox in found:
+        if whitebox["threat_model"] != "whitebox" or whitebox["attack"] != "advgan":
+            continue
+        for weaker in found:
+            is_weaker = weaker["threat_model"] in ("blind", "blackbox")
+            is_same = weaker["purifier"] == whitebox["purifier"]
+            rates = (weaker["attack_success_rate"], whitebox["attack_success_rate"])
+            if not (is_weaker and is_same) or None in rates:
+                continue
+            flag = evaluation.check_whitebox_strongest(whitebox, weaker)
+            if flag is not None and flag not in whitebox["checks"]:
+                logging.warning("Check raised: %s", flag)
+                whitebox["checks"].append(flag)

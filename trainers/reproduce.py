@@ -1,0 +1,109 @@
+"""The main job, the study's tables from trained parts: `python -m trainers.reproduce`."""
+
+from absl import flags, logging
+
+from tfpurify import vocabulary
+from trainers import _flags
+
+
+def define_flags():
+    """Defines the flags and returns their names; only `main` calls this."""
+    before = set(flags.FLAGS)
+    flags.DEFINE_enum(
+        "dataset", "all", (*vocabulary.DATASETS, "all"), "Data set; all that the zoo holds."
+    )
+    flags.DEFINE_enum(
+        "data_source",
+        None,
+        vocabulary.DATA_SOURCES,
+        "Where images come from: TFDS, the embedded sample, or whichever is there (auto). "
+        "embedded if not given, auto with --retrain.",
+    )
+    flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+    flags.DEFINE_integer("limit", None, "Cap on the test images of each cell.", lower_bound=1)
+    flags.DEFINE_integer(
+        "defensegan_limit",
+        200,
+        "Cap on the test images of the cells behind DefenseGAN, whose 200 descent steps from 10 "
+        "starts cost about 0.14 s an image on two cores.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "pgd_steps", 0, "Steps of the PGD rows beside the whitebox cells; 0: none.", lower_bound=0
+    )
+    flags.DEFINE_integer("pgd_limit", 200, "Cap on the test images of PGD rows.", lower_bound=1)
+    flags.DEFINE_integer("seed", None, "Seed of PGD, and of --retrain.", lower_bound=0)
+    flags.DEFINE_bool("retrain", False, "Whether to train all that the tables need; resumable.")
+    flags.DEFINE_integer(
+        "train_steps", None, "With --retrain, a cap on every training's steps.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "output_dir", "report", "Where records.jsonl, report.md, figures and runs/ are written."
+    )
+    flags.DEFINE_string(
+        "results_file", None, "JSON lines file in which these records replace the older ones too."
+    )
+    return set(flags.FLAGS) - before
+
+
+def reproduce(options):
+    """Measures and reports.
+
+    Args:
+        options: The flags by name.
+
+    Returns:
+        The records.
+
+    Raises:
+        ValueError: If there is no data set whose parts are trained.
+        OSError: If the output folder cannot be written.
+    """
+    from tfpurify import report
+    from trainers import _retraining, _study
+
+    options = {**options}
+    is_retraining = options["retrain"]
+    options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
+    report.require_writable(options["output_dir"])
+    datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
+    found, image_rows, notes = [], {}, []
+    for dataset in datasets:
+        if is_retraining:
+            _retraining.retrain(dataset, options)
+        study = _study.Study(dataset, options, options["output_dir"] if is_retraining else None)
+        missing = study.missing()
+        if missing:
+            notes.append(_missing_note(dataset, missing))
+            logging.warning("%s: %d parts are not in the zoo yet", dataset, len(missing))
+        found_here = study.run()
+        if found_here:
+            found += found_here
+            image_rows[dataset] = study.image_rows()
+    if not found:
+        print("\n\n".join(notes))
+        raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
+    if options["results_file"]:
+        report.update_records(options["results_file"], found)
+    folder = report.write_report(options["output_dir"], found, image_rows, notes)
+    print("\n\n".join([report.tables_text(found), *notes]))
+    logging.info("The report is in %s", folder / "report.md")
+    return found
+
+
+def _missing_note(dataset, missing):
+    names = ", ".join(part.name for part in missing)
+    lines = [f"{dataset}, not in the zoo yet: {names}. What trains them:"]
+    lines += [f"    {part.command}" for part in missing]
+    lines.append("each then: python -m trainers.publish --run=runs/NAME")
+    lines.append(f"or all of it: python -m trainers.reproduce --dataset={dataset} --retrain")
+    return "\n".join(lines)
+
+
+def main():
+    """Runs the main job from the command line."""
+    _flags.run_app(define_flags(), reproduce)
+
+
+if __name__ == "__main__":
+    main()
