@@ -133,17 +133,20 @@ class DefenseGAN(Purifier):
             parallel_iterations=1,
         )
         return (
-            tf.reshape(all_z.concat(), (count, z0.shape[1], self.latent_dim)),
-            tf.reshape(all_errors.concat(), (count, z0.shape[1])),
+            tf.reshape(all_z.concat(), (count, ops.shape(z0)[1], self.latent_dim)),
+            tf.reshape(all_errors.concat(), (count, ops.shape(z0)[1])),
         )
 
     def _descend_chunk(self, images, z0):
-        num_restarts = z0.shape[1]
+        num_restarts = ops.shape(z0)[1]
         repeated_images = tf.repeat(images, num_restarts, axis=0)
 
         def keep_better(z, error, best_z, best_error):
-            is_better = error < best_error
-            return tf.where(is_better[:, None], z, best_z), tf.minimum(error, best_error)
+            is_better = error < best_error  # never for NaN, where the descent has run away
+            return (
+                tf.where(is_better[:, None], z, best_z),
+                tf.where(is_better, error, best_error),
+            )
 
         def descend(step, z, velocity, best_z, best_error):
             with tf.GradientTape() as tape:
