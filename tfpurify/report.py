@@ -23,6 +23,7 @@ __all__ = [
     "require_writable",
     "tables_markdown",
     "tables_text",
+    "update_readme",
     "update_records",
     "write_report",
 ]
@@ -142,8 +143,8 @@ def _write(path, text):
         aside.unlink(missing_ok=True)
 
 
-def _update_readme(readme, records_path, is_check):
-    """Returns the exit status."""
+def update_readme(readme, records_path, is_check=False):
+    """Writes a README's results, or only compares them; returns the exit status."""
     from tfpurify.records import read_records
 
     readme = Path(readme)
@@ -172,7 +173,7 @@ def main():
         try:
             if len(argv) > 1:
                 raise ValueError(f"Arguments must be flags. Received: {' '.join(argv[1:])}")
-            return _update_readme(readme.value, records.value, check.value)
+            return update_readme(readme.value, records.value, check.value)
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return 1
