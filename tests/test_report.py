@@ -1,0 +1,172 @@
+"""What the tables say is what the records say, beside the study's number of the same cell."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tfpurify import report
+from tfpurify.evaluation import wilson_interval
+from tfpurify.records import make_record, read_records, write_records
+
+README = f"# Title\n\n{report._START}\nold\n{report._END}\nrest\n"
+
+
+def record(threat_model="none", purifier="none", rate=None, n=1000, **fields):
+    attacked = rate is not None
+    low, high = wilson_interval(round(rate * n), n) if attacked else (None, None)
+    rates = {
+        "clean_accuracy": 0.99,
+        "purified_clean_accuracy": None if purifier == "none" else 0.98,
+        "robust_accuracy": 1 - rate if attacked else None,
+        "attack_success_rate": rate,
+        "attack_success_rate_low": low,
+        "attack_success_rate_high": high,
+    }
+    fields = {
+        "dataset": "mnist",
+        "data_source": "embedded",
+        "split": "test",
+        "classifier": "cnn",
+        "attack": "advgan" if attacked else "none",
+        "epsilon": 0.2 if attacked else None,
+        "seed": 0,
+        "command": "python -m trainers.reproduce",
+        "checks": [],
+        **fields,
+    }
+    return make_record(n=n, threat_model=threat_model, purifier=purifier, **rates, **fields)
+
+
+@pytest.fixture
+def records():
+    return [
+        record(),
+        record("blackbox", rate=0.55, attack="advgan_static"),
+        record("blackbox", rate=0.61, attack="advgan_dynamic"),
+        record("blind", "puvae", rate=0.172),
+        record("whitebox", rate=0.95),
+        record("whitebox", "puvae", rate=0.8, gradient_mode="soft", checks=["few_images: so few"]),
+        record("whitebox", "puvae", rate=0.7, attack="pgd", gradient_mode="soft", n=200),
+        record("whitebox", "puvae", rate=0.4, attack="pgd", gradient_mode="exact", n=200),
+    ]
+
+
+def line_of(text, *words):
+    found = [line for line in text.splitlines() if all(word in line for word in words)]
+    assert found, f"no line with {words}"
+    return found[0]
+
+
+@pytest.mark.parametrize("render", [report.tables_text, report.tables_markdown])
+def test_each_cell_has_n_interval_and_the_studys_number(records, render):
+    text = render(records)
+    blind = line_of(text, "blind", "PuVAE")
+    assert "17.2 [15.0, 19.7] (n=1000)" in blind and "study 17.2" in blind
+    assert "98.0 [" in blind  # purified clean accuracy
+    assert "study 90.6" in line_of(text, "whitebox", "DefenseGAN", "not measured")
+    assert "99.0 [" in line_of(text, "MNIST", "study 99.5")
+    assert "few_images: so few" in line_of(text, "AdvGAN (soft)", "few_images")
+    assert "embedded sample" in text
+
+
+def test_the_better_distillation_is_the_cell(records):
+    assert report.pick(records, "mnist", "blackbox", "none")["attack"] == "advgan_dynamic"
+    line = line_of(report.tables_text(records), "blackbox", "study 56.6")
+    assert "61.0" in line and "AdvGAN (dynamic)" in line
+
+
+def test_pgd_has_its_own_rows_and_never_takes_advgans(records):
+    text = report.tables_text(records)
+    assert "80.0" in line_of(text, "AdvGAN (soft)", "study 74.1")
+    assert "70.0" in line_of(text, "PGD (soft)", "n=200", "not in study")
+    assert "40.0" in line_of(text, "PGD (exact)", "n=200", "not in study")
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"dataset": "fashion_mnist"},
+        {"split": "validation"},
+        {"classifier": "a"},
+        {"epsilon": 0.3},
+        {"n": 100},
+    ],
+)
+def test_records_of_another_setting_do_not_take_a_cell(records, foreign):
+    records.append(record("blind", "puvae", rate=0.9, **foreign))
+    assert report.pick(records, "mnist", "blind", "puvae")["attack_success_rate"] == 0.172
+
+
+def test_seeds_of_one_size_give_the_strongest_attack(records):
+    records.append(record("blind", "puvae", rate=0.2, seed=1))
+    assert report.pick(records, "mnist", "blind", "puvae")["seed"] == 1
+
+
+def test_update_replaces_the_same_measurement_only(tmp_path, records):
+    path = tmp_path / "results.jsonl"
+    report.update_records(path, records)
+    again = record("blind", "puvae", rate=0.3, n=10_000)
+    report.update_records(path, [again, record("blind", "puvae", rate=0.1, seed=7)])
+    found = read_records(path)
+    assert len(found) == len(records) + 1
+    assert again in found and records[3] not in found
+
+
+def test_report_holds_records_tables_and_figures(tmp_path, records):
+    rng = np.random.default_rng(0)
+    row = report.ImageRow(
+        title="blind: purified by PuVAE",
+        images=rng.uniform(size=(2, 28, 28, 1)),
+        labels=np.array([3, 4]),
+        predictions=np.array([3, 9]),
+        confidences=np.array([0.9, 0.5]),
+        class_names=tuple("0123456789"),
+    )
+    folder = report.write_report(tmp_path / "report", records, {"mnist": [row]}, ["cifar10, not"])
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"records.jsonl", "report.md", "rates.png", "images_mnist.png"}
+    assert read_records(folder / "records.jsonl") == records
+    text = (folder / "report.md").read_text()
+    assert report.tables_markdown(records) in text and "cifar10, not" in text
+    for name in ("rates.png", "images_mnist.png"):
+        assert f"({name})" in text
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_unwritable_folder_is_named(tmp_path, records):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="`output_dir` must be a writable folder. Received: .*file"):
+        report.write_report(tmp_path / "file" / "report", records)
+
+
+def test_readme_keeps_what_is_outside_the_markers(records):
+    text = report.readme_with_results(README, records)
+    assert text.startswith("# Title\n\n") and text.endswith(f"{report._END}\nrest\n")
+    assert "old" not in text and "study 17.2" in text
+    assert report.readme_with_results(text, records) == text
+
+
+@pytest.mark.parametrize("text", ["", report._START, report._END + report._START, README * 2])
+def test_readme_needs_its_markers(records, text):
+    with pytest.raises(ValueError, match="must hold `<!-- results:start -->`"):
+        report.readme_with_results(text, records)
+
+
+def test_readme_command_updates_and_checks(tmp_path, records):
+    readme, path = tmp_path / "README.md", tmp_path / "results.jsonl"
+    readme.write_text(README)
+    write_records(path, records)
+    status = report.update_readme(readme, path, is_check=True)
+    assert status == 1 and readme.read_text() == README
+    assert report.update_readme(readme, path, is_check=False) == 0
+    assert report.update_readme(readme, path, is_check=True) == 0
+
+
+def test_readme_commands_errors_are_one_line(tmp_path):
+    command = [sys.executable, "-m", "tfpurify.report", f"--readme={tmp_path / 'no.md'}", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in done.stderr

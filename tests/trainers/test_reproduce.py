@@ -1,0 +1,245 @@
+"""The main job on a tiny zoo: every cell measured once, nothing skipped in silence."""
+
+import collections
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import pytest
+
+from tfpurify import zoo
+from tfpurify.attacks.advgan import AdvGAN
+from tfpurify.classifiers import build_classifier
+from tfpurify.data import get_spec
+from tfpurify.purifiers.dcgan import DCGAN
+from tfpurify.purifiers.defensegan import DefenseGAN
+from tfpurify.purifiers.puvae import PuVAE
+from tfpurify.records import read_records
+from trainers import _clean_once, _plan, _retraining, _study, reproduce
+
+ATTACKERS = [role for role in _plan.parts("mnist") if role.startswith(("whitebox", "blackbox"))]
+OPTIONS = {
+    "dataset": "mnist",
+    "data_source": None,
+    "data_dir": None,
+    "limit": 6,
+    "defensegan_limit": 2,
+    "pgd_steps": 0,
+    "pgd_limit": 2,
+    "seed": None,
+    "retrain": False,
+    "train_steps": None,
+    "output_dir": None,
+    "results_file": None,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_zoo(tmp_path_factory):
+    """A zoo of untrained models under the names of the trained ones."""
+    folder = tmp_path_factory.mktemp("zoo")
+    keras.utils.set_random_seed(0)
+    spec, parts = get_spec("mnist"), _plan.parts("mnist")
+    models = {
+        "classifier": build_classifier("cnn", spec),
+        "puvae": PuVAE(spec.image_shape, latent_dim=2),
+        "defensegan": DCGAN(spec.image_shape, latent_dim=2),
+        **{role: AdvGAN(spec.image_shape, width=2, name=role) for role in ATTACKERS},
+    }
+    modes = {"whitebox_puvae": "exact", "whitebox_defensegan": "bpda"}
+    for seed, (role, model) in enumerate(models.items()):
+        model.build()
+        zoo.save(
+            model,
+            parts[role].name,
+            folder,
+            command=parts[role].command,
+            seed=seed,
+            gradient_mode=modes.get(role),
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report_of(tiny_zoo, tmp_path_factory):
+    """One whole run of the main job: its records and its folder."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
+        options = {
+            **OPTIONS,
+            "output_dir": folder / "report",
+            "results_file": folder / "results.jsonl",
+            "pgd_steps": 1,
+        }
+        return reproduce.reproduce(options), folder
+
+
+def test_every_cell_is_measured_once(report_of):
+    records, folder = report_of
+    cells = {(r["threat_model"], r["purifier"], r["attack"], r["gradient_mode"]) for r in records}
+    assert cells == {
+        ("none", "none", "none", None),
+        ("blackbox", "none", "advgan_static", None),
+        ("blackbox", "none", "advgan_dynamic", None),
+        ("blind", "puvae", "advgan", None),
+        ("blind", "defensegan", "advgan", None),
+        ("whitebox", "none", "advgan", None),
+        ("whitebox", "puvae", "advgan", "exact"),  # what the zoo says, not the preset's
+        ("whitebox", "defensegan", "advgan", "bpda"),
+        ("whitebox", "none", "pgd", None),
+        ("whitebox", "puvae", "pgd", "soft"),
+        ("whitebox", "puvae", "pgd", "exact"),
+        ("whitebox", "defensegan", "pgd", "bpda"),
+    }
+    assert len(records) == len(cells)
+    for name in ("report/records.jsonl", "results.jsonl"):
+        assert read_records(folder / name) == records
+    names = {path.name for path in (folder / "report").iterdir()}
+    assert names == {"records.jsonl", "report.md", "rates.png", "images_mnist.png"}
+
+
+def test_each_record_says_its_own_n_seed_and_source(report_of):
+    for record in report_of[0]:
+        is_small = record["purifier"] == "defensegan" or record["attack"] == "pgd"
+        assert record["n"] == (2 if is_small else 6)
+        assert record["data_source"] == "embedded" and record["split"] == "test"
+        assert (record["purified_clean_accuracy"] is None) == (record["purifier"] == "none")
+        if record["attack"].startswith("advgan"):
+            assert record["epsilon"] == 0.2
+    seeds = {r["threat_model"]: r["seed"] for r in report_of[0] if r["attack"] == "advgan_dynamic"}
+    assert seeds == {"blackbox": 5}
+
+
+def test_clean_images_are_purified_once(digits):
+    counts = collections.Counter()
+
+    class Counting:
+        image_shape = (28, 28, 1)
+
+        def __call__(self, images, training=False):
+            return images
+
+    purifier = _clean_once.CleanOnce(Counting())
+    traced = purifier._purify
+    purifier._purify = lambda images: counts.update(calls=1) or traced(images)
+    images, labels = digits[0][:4], digits[1][:4]
+    for _ in range(3):
+        for clean, _ in purifier.watch([(images, labels)]):
+            purifier(clean)
+            purifier(clean * 0.5)
+    assert counts["calls"] == 1 + 3
+
+
+def test_defensegan_is_evaluated_with_the_whole_descent(tiny_zoo, monkeypatch):
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
+    made = []
+    monkeypatch.setattr(
+        DefenseGAN, "build", lambda self, shape=None: made.append(self) or setattr(self, "built", 1)
+    )
+    _study.Study("mnist", OPTIONS)._purifier("defensegan")
+    assert [(purifier.num_steps, purifier.num_restarts) for purifier in made] == [(200, 10)]
+
+
+def test_a_whitebox_attack_below_a_blind_one_is_flagged(report_of):
+    records = {r["threat_model"]: dict(r, checks=[]) for r in report_of[0] if r["n"] == 6}
+    blind = {**records["blind"], "attack_success_rate": 0.5}
+    whitebox = {**blind, "threat_model": "whitebox", "attack_success_rate": 0.4, "checks": []}
+    _study._compare_threat_models([blind, whitebox])
+    assert len(whitebox["checks"]) == 1 and whitebox["checks"][0].startswith("whitebox_below_blind")
+    assert blind["checks"] == []
+
+
+def test_missing_parts_are_named_and_the_rest_is_measured(tiny_zoo, tmp_path, monkeypatch, capsys):
+    manifest = json.loads((tiny_zoo / "manifest.json").read_text())
+    manifest["models"] = {"cnn_mnist": manifest["models"]["cnn_mnist"]}
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "zoo" / "cnn_mnist.npz").write_bytes((tiny_zoo / "cnn_mnist.npz").read_bytes())
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tmp_path / "zoo"))
+    options = {**OPTIONS, "dataset": "all", "output_dir": tmp_path / "report"}
+    assert len(reproduce.reproduce(options)) == 1
+    printed = capsys.readouterr().out
+    assert "mnist, not in the zoo yet: puvae_mnist" in printed
+    assert "python -m trainers.advgan --dataset=mnist --defense=puvae --whitebox" in printed
+    assert "cifar10, not in the zoo yet: vgg13_cifar10" in printed
+    assert "study 90.6" in printed
+    assert "cifar10, not in the zoo yet" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_without_any_part_it_fails_and_says_what_trains_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="`dataset` must have a trained classifier in the zoo"):
+        reproduce.reproduce({**OPTIONS, "output_dir": tmp_path / "report"})
+    assert "python -m trainers.classifier --dataset=mnist" in capsys.readouterr().out
+    assert not list((tmp_path / "report").iterdir())
+
+
+def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(_study.Study, "run", lambda self: pytest.fail("the work was begun"))
+    with pytest.raises(OSError, match="`output_dir` must be a writable folder"):
+        reproduce.reproduce({**OPTIONS, "output_dir": tmp_path / "file" / "report"})
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Stands for the trainers' processes: their command lines, and the folders they leave."""
+    commands = []
+
+    def run(command, env, check):
+        flags = dict(word.lstrip("-").partition("=")[::2] for word in command[3:])
+        part = next(
+            part
+            for part in _plan.parts(flags["dataset"]).values()
+            if part.arguments == command[1 : 1 + len(part.arguments)]
+        )
+        commands.append(command[1:])
+        _finish(Path(flags["output_dir"]) / "runs" / part.name, seed=int(flags.get("seed", 0)))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def _finish(folder, **config):
+    folder.mkdir(parents=True)
+    config = {"data_source": "auto", **config}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "summary.json").write_text("{}")
+    (folder / "model.keras").write_text("")
+
+
+def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, tmp_path):
+    options = {**OPTIONS, "data_source": "auto", "output_dir": str(tmp_path), "seed": 3}
+    _finish(tmp_path / "runs" / "puvae_mnist", seed=3)
+    _retraining.retrain("mnist", options)
+    trainers = [command[1].removeprefix("trainers.") for command in trainings]
+    assert trainers == ["classifier", "defensegan"] + ["advgan"] * 5
+    assert "--defense=defensegan" in trainings[-1] and "--whitebox" in trainings[-1]
+    for command in trainings:
+        assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=auto"} <= set(command)
+    trainings.clear()
+    _retraining.retrain("mnist", options)
+    assert trainings == []
+
+
+def test_retrain_refuses_finished_runs_of_another_seed(trainings, tmp_path):
+    _finish(tmp_path / "runs" / "cnn_mnist", seed=0)
+    options = {**OPTIONS, "data_source": "auto", "output_dir": str(tmp_path), "seed": 3}
+    with pytest.raises(ValueError, match="must hold runs of one setting. Received: seed=3"):
+        _retraining.retrain("mnist", options)
+
+
+def test_retrain_stops_where_a_training_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))
+    options = {**OPTIONS, "data_source": "auto", "output_dir": str(tmp_path)}
+    with pytest.raises(ChildProcessError, match="Training cnn_mnist .* exit status 2"):
+        _retraining.retrain("mnist", options)
+
+
+def test_portable_command_keeps_what_decides_a_number():
+    command = "python -m trainers.reproduce --data_dir=/a --output_dir /b --limit=5 --retrain"
+    assert _plan.portable_command(command) == "python -m trainers.reproduce --limit=5 --retrain"
