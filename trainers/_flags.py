@@ -65,6 +65,9 @@ def _define_puvae():
         ("classification_weight", "classification"),
     ):
         flags.DEFINE_float(name, None, f"Weight of the {term} loss.", lower_bound=0.0)
+    flags.DEFINE_integer(
+        "classification_warmup_steps", None, "Steps over which its weight rises.", lower_bound=0
+    )
     flags.DEFINE_float("noise_scale", None, "Latent noise in purification.", lower_bound=0.0)
 
 

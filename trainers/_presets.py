@@ -32,13 +32,14 @@ def puvae(dataset, _):
     """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE."""
     return {
         "classifier": default_classifier(dataset),
-        "epochs": 10,
+        "epochs": 6,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],
         "reconstruction_weight": 0.01,
         "kl_weight": 0.01,
         "classification_weight": 1.0,
+        "classification_warmup_steps": 1000,
         "noise_scale": 0.0,
     }
 
@@ -74,11 +75,11 @@ def advgan(dataset, overrides):
         "whitebox": False,
         "blackbox": "none",
         "surrogate": "a" if dataset != "cifar10" else "c",
-        "distillation_epochs": 5,
+        "distillation_epochs": 2,
         "targeted": False,
         "target_class": 0,
         "epsilon": 0.2,
-        "epochs": 15,
+        "epochs": 4,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "adversarial_loss": "margin",
@@ -93,7 +94,10 @@ def advgan(dataset, overrides):
         "num_restarts": 1,
     }
     if defense == "defensegan":
-        preset |= {"eval_examples": 200, "validation_examples": 1000}
+        preset |= {"eval_examples": 200, "validation_examples": 500}
+    if overrides.get("whitebox") and defense != "none":
+        preset |= {"epochs": {"puvae": 3, "defensegan": 2}[defense]}
+        preset |= {"validation_examples": 500}
     return preset
 
 

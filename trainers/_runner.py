@@ -259,8 +259,14 @@ class Run:
 
 
 def cosine(config, total_steps):
-    """Returns the cosine decay of `learning_rate` to zero over a run."""
-    return keras.optimizers.schedules.CosineDecay(config["learning_rate"], total_steps)
+    """Returns a schedule up to `learning_rate` in a twentieth of the steps, and down to zero."""
+    warmup_steps = total_steps // 20
+    return keras.optimizers.schedules.CosineDecay(
+        config["learning_rate"] / 100,
+        total_steps - warmup_steps,
+        warmup_target=config["learning_rate"],
+        warmup_steps=warmup_steps,
+    )
 
 
 def _write(path, text):

@@ -22,6 +22,7 @@ def build_model(config, spec, classifier, total_steps):
         "reconstruction_weight",
         "kl_weight",
         "classification_weight",
+        "classification_warmup_steps",
         "noise_scale",
         "seed",
     )

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
+from tfpurify.layers import freeze
 from tfpurify.purifiers.base import Purifier
 
 
@@ -28,6 +29,9 @@ class PuVAE(Purifier):
         reconstruction_weight: lambda_RC, Eq. (4) of the study.
         kl_weight: lambda_KL.
         classification_weight: lambda_CE.
+        classification_warmup_steps: Steps over which lambda_CE rises from 0. Untrained, the decoder
+            makes grey images, on which a classifier may be so sure of a wrong class that its loss
+            drowns the reconstruction's and kills the ReLUs.
         training_noise: Scale of the latent noise in training.
         noise_scale: Scale of the latent noise in purification. 0 makes it deterministic.
         seed: Of the latent noise.
@@ -57,6 +61,7 @@ class PuVAE(Purifier):
         reconstruction_weight=0.01,
         kl_weight=0.01,
         classification_weight=1.0,
+        classification_warmup_steps=0,
         training_noise=1.0,
         noise_scale=0.0,
         seed=0,
@@ -76,12 +81,13 @@ class PuVAE(Purifier):
         self.reconstruction_weight = reconstruction_weight
         self.kl_weight = kl_weight
         self.classification_weight = classification_weight
+        self.classification_warmup_steps = classification_warmup_steps
         self.training_noise = training_noise
         self.noise_scale = noise_scale
         self.seed = seed
         self.classifier = classifier
         if classifier is not None:
-            classifier.trainable = False
+            freeze(classifier)
 
         def dilated_conv():
             return layers.Conv2D(32, 7, dilation_rate=2, padding="same", activation="relu")
@@ -185,9 +191,15 @@ class PuVAE(Purifier):
         total = (
             self.reconstruction_weight * parts["reconstruction_loss"]
             + self.kl_weight * parts["kl_loss"]
-            + self.classification_weight * parts["classification_loss"]
+            + self._classification_weight() * parts["classification_loss"]
         )
         return {"loss": total, **parts}
+
+    def _classification_weight(self):
+        if not self.classification_warmup_steps or self.optimizer is None:
+            return self.classification_weight
+        progress = ops.cast(self.optimizer.iterations, "float32") / self.classification_warmup_steps
+        return self.classification_weight * ops.minimum(progress, 1.0)
 
     def train_step(self, data):
         images, labels = data
@@ -224,6 +236,7 @@ class PuVAE(Purifier):
             "reconstruction_weight": self.reconstruction_weight,
             "kl_weight": self.kl_weight,
             "classification_weight": self.classification_weight,
+            "classification_warmup_steps": self.classification_warmup_steps,
             "training_noise": self.training_noise,
             "noise_scale": self.noise_scale,
             "seed": self.seed,
