@@ -11,6 +11,16 @@ def instance_normalization():
     return layers.GroupNormalization(groups=-1)
 
 
+def freeze(model):
+    """Stops the training of a model and of every layer inside.
+
+    Keras ignores an attribute that is set to the value it has. A frozen model comes out of its file
+    with its own flag False and its layers' flags True, so False alone would leave them trainable.
+    """
+    model.trainable = True
+    model.trainable = False
+
+
 def strided_discriminator_layers(filters, normalization):
     """Yields the layers of a discriminator: 4 x 4 convolutions of stride 2 down to one logit.
 

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfpurify.layers import freeze
 from tfpurify.purifiers.base import identity_backward, soft_min_weights
 from tfpurify.vocabulary import GRADIENT_MODES
 
@@ -40,8 +41,8 @@ class PurifiedClassifier(keras.Model):
             raise ValueError(f"`temperature` must be > 0. Received: temperature={temperature}")
         self.purifier = purifier
         self.classifier = classifier
-        purifier.trainable = False
-        classifier.trainable = False
+        freeze(purifier)
+        freeze(classifier)
         self.gradient_mode = gradient_mode
         self.temperature = temperature
         self.image_shape = purifier.image_shape

@@ -6,6 +6,7 @@ from keras import ops
 
 from tfpurify import losses
 from tfpurify.attacks.advgan import AdvGAN
+from tfpurify.layers import freeze
 
 
 @keras.saving.register_keras_serializable("tfpurify")
@@ -27,7 +28,7 @@ class Distiller(keras.Model):
         self.surrogate = surrogate
         self.black_box = black_box
         if isinstance(black_box, keras.Model):
-            black_box.trainable = False
+            freeze(black_box)
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.agreement = keras.metrics.Mean(name="agreement")
 
