@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.layers import instance_normalization, strided_discriminator_layers
+from tfpurify.layers import freeze, instance_normalization, strided_discriminator_layers
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
 
@@ -140,7 +140,7 @@ class AdvGAN(keras.Model):
         self.evaluation_target = evaluation_target
         for model in (target, evaluation_target):
             if isinstance(model, keras.Model):
-                model.trainable = False
+                freeze(model)
         self.epsilon = epsilon
         self.target_class = target_class
         self.adversarial_loss = adversarial_loss
@@ -182,7 +182,8 @@ class AdvGAN(keras.Model):
 
     def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
         """Takes one optimizer each and builds both, so that a restore finds their variables."""
-        super().compile(**kwargs)
+        # Keras picks XLA where there is a GPU, and XLA drops assertions: a dead target would pass.
+        super().compile(**{"optimizer": None, "jit_compile": False, **kwargs})
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.generator_optimizer.build(self.generator.trainable_variables)
@@ -245,7 +246,8 @@ class AdvGAN(keras.Model):
             gan_loss = self._gan_losses(adversarial_images, is_real=True)
             hinge_loss = ops.mean(losses.hinge_loss(perturbation, self.hinge_bound))
             side_loss = self.alpha * gan_loss + self.beta * hinge_loss
-        with tf.GradientTape() as target_tape:
+        # Watched variables would put a whole descent on the tape, even one that `bpda` steps over.
+        with tf.GradientTape(watch_accessed_variables=False) as target_tape:
             target_tape.watch(adversarial_images)
             logits = self.target(adversarial_images)
             adversarial_losses, is_active = self._adversarial_losses(logits, labels)

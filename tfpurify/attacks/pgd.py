@@ -105,7 +105,8 @@ class PGD:
 
     def _gradient(self, images, labels):
         """Returns the margin's gradient, and the margin by which the iterate is judged."""
-        with tf.GradientTape() as tape:
+        # Watched variables would put a whole descent on the tape, even one that `bpda` steps over.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             margin = margin_loss(self.target(images), labels, kappa=_UNSATURATED)
             total = tf.reduce_sum(margin)

@@ -133,7 +133,7 @@ class DCGAN(keras.Model):
 
     def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
         """Takes one optimizer each and builds both, so that a restore finds their variables."""
-        super().compile(**kwargs)
+        super().compile(**{"optimizer": None, **kwargs})
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.generator_optimizer.build(self.generator.trainable_variables)
