@@ -38,8 +38,8 @@ def puvae(dataset, _):
         "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],
         "reconstruction_weight": 0.01,
         "kl_weight": 0.01,
-        "classification_weight": 1.0,
-        "classification_warmup_steps": 1000,
+        "classification_weight": 0.1,
+        "classification_warmup_steps": 2000,
         "noise_scale": 0.0,
     }
 

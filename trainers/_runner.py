@@ -1,8 +1,10 @@
 """What every trainer does around its model: folders, data, checkpoints, logs, records, exports."""
 
 import contextlib
+import functools
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -15,6 +17,19 @@ from tfpurify import data, evaluation, records
 from trainers import _callbacks, _parts, _presets
 
 VALIDATION_BATCH_SIZE = 250
+
+# Settings that may differ when a run goes on: they change how long and where, not what.
+_MAY_CHANGE = frozenset(
+    (
+        "data_dir",
+        "epochs",
+        "eval_examples",
+        "output_dir",
+        "resume",
+        "train_steps",
+        "validation_examples",
+    )
+)
 
 
 class Run:
@@ -47,22 +62,47 @@ class Run:
         self.serving_model_dir = fn_args.serving_model_dir
         self.started = time.time()
         self._prepare_folder()
-        self.source = data.resolve_source(
-            self.config["dataset"], self.config["data_dir"], self.config["data_source"]
-        )
         keras.utils.set_random_seed(self.config["seed"])
         logging.info("%s: %s", self.name, json.dumps(self.config, sort_keys=True))
 
     def _prepare_folder(self):
+        path = self.folder / "config.json"
+        if self.config["resume"]:
+            self._require_same_config(path)
         try:
+            if not self.config["resume"] and self.folder.exists():
+                shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"trainer": self.trainer, **self.config}, indent=2, sort_keys=True)
-            _write(self.folder / "config.json", text)
+            _write(path, text)
         except OSError as error:
             raise OSError(
                 f"`output_dir` must be a writable folder. Received: {self.folder} "
                 f"({error.strerror})"
             ) from error
+
+    def _require_same_config(self, path):
+        """Refuses to go on with a run that was started with other settings."""
+        if not (self.folder / "checkpoints").exists() or not path.exists():
+            return
+        before = json.loads(path.read_text())
+        changed = {
+            name: (before[name], value)
+            for name, value in self.config.items()
+            if name in before and before[name] != value and name not in _MAY_CHANGE
+        }
+        if changed:
+            raise ValueError(
+                f"{self.folder} must hold a run with these settings to go on with it. Received: "
+                f"{changed} (before, now). Start over with --noresume, or give another --name"
+            )
+
+    @functools.cached_property
+    def source(self):
+        """Where the images come from; found late, so that a missing part costs no download."""
+        return data.resolve_source(
+            self.config["dataset"], self.config["data_dir"], self.config["data_source"]
+        )
 
     def batches(self, split, limit=None):
         """Returns a split as batches, the first `limit` images of it."""

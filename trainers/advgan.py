@@ -102,10 +102,11 @@ def run_fn(fn_args):
     from trainers import _parts, _runner
 
     run = _runner.Run("advgan", fn_args)
-    config, total_steps = run.config, run.total_steps()
+    config = run.config
     threat_model = _presets.threat_model(config)
     classifier = run.classifier()
     purifier = _parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
+    total_steps = run.total_steps()
     deployed = classifier
     if purifier is not None:
         deployed = PurifiedClassifier(purifier, classifier)

@@ -37,8 +37,8 @@ def run_fn(fn_args):
     from trainers import _runner
 
     run = _runner.Run("defensegan", fn_args)
-    config, total_steps = run.config, run.total_steps()
-    classifier = run.classifier()
+    config, classifier = run.config, run.classifier()
+    total_steps = run.total_steps()
     with run.precision():
         model = build_model(config, run.spec, total_steps)
     z = keras.random.normal((8, config["latent_dim"]), seed=config["seed"])

@@ -44,7 +44,8 @@ def run_fn(fn_args):
     from trainers import _runner
 
     run = _runner.Run("puvae", fn_args)
-    classifier, total_steps = run.classifier(), run.total_steps()
+    classifier = run.classifier()
+    total_steps = run.total_steps()
     with run.precision():
         model = build_model(run.config, run.spec, classifier, total_steps)
     logs = run.train(model, lambda images: {"purified": model(images)})

@@ -186,3 +186,9 @@ def test_puvae_needs_its_classifier(tmp_path, monkeypatch):
     monkeypatch.setenv("TFPURIFY_ZOO", str(tmp_path / "no_zoo"))
     with pytest.raises(ValueError, match=r"python -m trainers.classifier --dataset=mnist"):
         puvae.run_fn(make_fn_args({**TINY, "output_dir": str(tmp_path)}))
+
+
+def test_a_run_does_not_go_on_under_other_settings(workshop):
+    config = {**TINY, "output_dir": str(workshop), "learning_rate": 0.5}
+    with pytest.raises(ValueError, match=r"learning_rate.*Start over with --noresume"):
+        classifier.run_fn(make_fn_args(config))
