@@ -35,8 +35,9 @@ def retrain(dataset, options):
             continue
         logging.info("[%d/%d] %s: %s", index, len(parts), part.name, part.command)
         arguments = part.arguments + [f"--{name}={value}" for name, value in shared]
+        # Progress bars go to stderr, so that stdout holds the tables alone.
         status = subprocess.run(
-            [sys.executable, *arguments], env=_environment(), check=False
+            [sys.executable, *arguments], env=_environment(), stdout=sys.stderr, check=False
         ).returncode
         if status or not is_finished(folder):
             raise ChildProcessError(

@@ -189,7 +189,7 @@ def trainings(monkeypatch):
     """Stands for the trainers' processes: their command lines, and the folders they leave."""
     commands = []
 
-    def run(command, env, check):
+    def run(command, **_):
         flags = dict(word.lstrip("-").partition("=")[::2] for word in command[3:])
         part = next(
             part
