@@ -60,7 +60,7 @@ def classifier(digits):
     model.compile(keras.optimizers.Adam(5e-3), loss, metrics=["accuracy"])
     history = model.fit(*digits, batch_size=50, epochs=6, verbose=0)
     assert history.history["accuracy"][-1] > 0.9
-    trained = keras.models.clone_model(model)  # without the optimizer, which nobody needs
+    trained = keras.Sequential.from_config(model.get_config())  # without the optimizer
     trained.set_weights(model.get_weights())
     return trained
 

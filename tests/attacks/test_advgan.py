@@ -92,7 +92,7 @@ def test_a_few_dozen_steps_fool_a_classifier(classifier, digits, moved):
     images, labels = digits
     clean = np.mean(np.argmax(classifier(images), axis=1) == labels)
     before = model.evaluate(images, labels, batch_size=100, verbose=0, return_dict=True)
-    model.fit(images, labels, batch_size=50, epochs=6, verbose=0)
+    model.fit(images, labels, batch_size=50, epochs=4, verbose=0)
     after = model.evaluate(images, labels, batch_size=100, verbose=0, return_dict=True)
     assert after["robust_accuracy"] < 0.8 * clean
     assert after["robust_accuracy"] < before["robust_accuracy"]
@@ -108,7 +108,7 @@ def test_a_targeted_attack_moves_images_towards_its_class(classifier, digits):
         return np.mean(np.argmax(classifier(model.generate(images)), axis=1) == 8)
 
     before = share()
-    model.fit(images, labels, batch_size=50, epochs=6, verbose=0)
+    model.fit(images, labels, batch_size=50, epochs=4, verbose=0)
     assert share() > before + 0.2
 
 
@@ -208,16 +208,6 @@ def test_any_callable_is_a_target(classifier, batch, tmp_path):
     np.testing.assert_allclose(loaded.generate(batch[0]), model.generate(batch[0]), atol=1e-6)
     with pytest.raises(ValueError, match="needs a `target`. Received: target=None"):
         loaded.train_step(batch)
-
-
-def test_a_keras_target_is_frozen_and_saved_along(classifier, batch, tmp_path):
-    model = make_advgan(classifier)
-    assert not model.target.trainable
-    path = tmp_path / "advgan.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path)
-    assert not loaded.target.trainable
-    np.testing.assert_allclose(loaded.target(batch[0]), classifier(batch[0]), atol=1e-6)
 
 
 def test_the_bottleneck_keeps_a_map_that_normalisation_cannot_erase():

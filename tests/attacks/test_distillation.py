@@ -130,7 +130,7 @@ def test_a_dynamic_attack_on_a_good_surrogate_fools_the_black_box(classifier, di
     model = make_dynamic(surrogate, classifier, beta=0.1)
     model.generator_optimizer.learning_rate = 5e-3
     before = model.evaluate(*digits, batch_size=100, verbose=0, return_dict=True)
-    model.fit(*digits, batch_size=50, epochs=5, verbose=0)
+    model.fit(*digits, batch_size=50, epochs=4, verbose=0)
     after = model.evaluate(*digits, batch_size=100, verbose=0, return_dict=True)
     assert after["attack_success_rate"] > before["attack_success_rate"] + 0.1
     assert after["robust_accuracy"] < before["robust_accuracy"]

@@ -87,6 +87,18 @@ def test_each_weight_acts_alone(
     assert any(decoder()) == moves_decoder
 
 
+def test_the_classification_weight_warms_up(trainable_puvae, small_batch):
+    model = trainable_puvae(
+        **only("classification_weight"), classification_warmup_steps=4, training_noise=0.0
+    )
+    shares = []
+    for _ in range(6):
+        model.reset_metrics()
+        logs = model.train_step(small_batch)
+        shares.append(float(logs["loss"] / logs["classification_loss"]))
+    np.testing.assert_allclose(shares, [0, 0.25, 0.5, 0.75, 1, 1], rtol=1e-5)
+
+
 def test_candidates_equal_one_naive_pass_for_each_label(puvae, small_batch):
     images, _ = small_batch
     first_dense = layers.Dense(1024, activation="relu")
