@@ -71,6 +71,11 @@ def test_each_cell_has_n_interval_and_the_studys_number(records, render):
     assert "embedded sample" in text
 
 
+def test_a_rate_without_images_to_count_on_is_undefined(records):
+    record = {**records[3], "attack_success_rate": None, "purified_clean_accuracy": 0.0}
+    assert "undefined (n=1000)" in line_of(report.tables_text([record]), "blind", "PuVAE")
+
+
 def test_the_better_distillation_is_the_cell(records):
     assert report.pick(records, "mnist", "blackbox", "none")["attack"] == "advgan_dynamic"
     line = line_of(report.tables_text(records), "blackbox", "study 56.6")

@@ -21,6 +21,19 @@ def freeze(model):
     model.trainable = False
 
 
+def require_at_most_32(image_shape):
+    """Refuses images that a decoder of three doublings from 4 x 4 cannot fill.
+
+    Raises:
+        ValueError: If the height or the width is over 32.
+    """
+    if max(image_shape[:2]) > 32:
+        raise ValueError(
+            "`image_shape` must have height and width of at most 32. "
+            f"Received: image_shape={tuple(image_shape)}"
+        )
+
+
 def strided_discriminator_layers(filters, normalization):
     """Yields the layers of a discriminator: 4 x 4 convolutions of stride 2 down to one logit.
 

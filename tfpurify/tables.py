@@ -29,8 +29,10 @@ def _cell(rate, low, high, n):
 
 
 def _success(record):
-    if record is None or record["attack_success_rate"] is None:
+    if record is None:
         return "not measured"
+    if record["attack_success_rate"] is None:
+        return f"undefined (n={record['n']})"
     ends = (record["attack_success_rate_low"], record["attack_success_rate_high"])
     return _cell(record["attack_success_rate"], *ends, record["n"])
 

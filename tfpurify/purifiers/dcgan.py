@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.layers import strided_discriminator_layers
+from tfpurify.layers import require_at_most_32, strided_discriminator_layers
 from tfpurify.vocabulary import PRIOR_LOSSES
 
 
@@ -27,6 +27,7 @@ class Generator(keras.Model):
 
     def __init__(self, image_shape, latent_dim=100, width=1, **kwargs):
         super().__init__(**kwargs)
+        require_at_most_32(image_shape)
         if width < 1 or latent_dim < 1:
             raise ValueError(
                 "`width` and `latent_dim` must be >= 1. "

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.layers import freeze
+from tfpurify.layers import freeze, require_at_most_32
 from tfpurify.purifiers.base import Purifier
 
 
@@ -68,6 +68,7 @@ class PuVAE(Purifier):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        require_at_most_32(image_shape)
         if latent_dim < 1:
             raise ValueError(f"`latent_dim` must be >= 1. Received: latent_dim={latent_dim}")
         if noise_scale < 0 or training_noise < 0:
