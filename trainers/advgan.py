@@ -129,7 +129,7 @@ def run_fn(fn_args):
     fields = {
         "purifier": config["defense"],
         "threat_model": threat_model,
-        "attack": "advgan",
+        "attack": f"advgan_{config['blackbox']}" if black_box is not None else "advgan",
         "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
     }
     run.evaluate(classifier, purifier, fields, model.generate, config["epsilon"])

@@ -55,7 +55,8 @@ def test_advgan_leaves_a_whole_run(workshop, options, name, threat_model, gradie
     assert set(record) == set(RECORD_KEYS)
     assert record["threat_model"] == threat_model
     assert record["gradient_mode"] == gradient_mode
-    assert record["attack"] == "advgan"
+    distillation = options.get("blackbox")
+    assert record["attack"] == (f"advgan_{distillation}" if distillation else "advgan")
     assert record["purifier"] == options.get("defense", "none")
     assert record["epsilon"] == 0.2
     assert json.loads((folder / "config.json").read_text())["batch_size"] == 8
