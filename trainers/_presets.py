@@ -32,7 +32,7 @@ def puvae(dataset, _):
     """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE."""
     return {
         "classifier": default_classifier(dataset),
-        "epochs": 6,
+        "epochs": 8,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],

@@ -61,6 +61,7 @@ class Run:
         self.folder = Path(fn_args.model_run_dir or self.output_dir / "runs" / self.name)
         self.serving_model_dir = fn_args.serving_model_dir
         self.started = time.time()
+        self.resumed_after_epoch = 0
         self._prepare_folder()
         keras.utils.set_random_seed(self.config["seed"])
         logging.info("%s: %s", self.name, json.dumps(self.config, sort_keys=True))
@@ -186,6 +187,7 @@ class Run:
         folder = self.folder / stage
         checkpoints = _callbacks.EpochCheckpoint(folder / "checkpoints")
         initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
+        self.resumed_after_epoch = initial_epoch
         steps_per_epoch, epochs = self._plan(epochs)
         if initial_epoch >= epochs:
             logging.info("%s is already trained for %d epochs", folder, initial_epoch)
@@ -266,6 +268,7 @@ class Run:
             "dataset": self.config["dataset"],
             "versions": records.versions(),
             "wall_seconds": round(time.time() - self.started, 1),
+            "resumed_after_epoch": self.resumed_after_epoch,
             "validation": {
                 name.removeprefix("val_"): value
                 for name, value in logs.items()
