@@ -79,7 +79,7 @@ def advgan(dataset, overrides):
         "targeted": False,
         "target_class": 0,
         "epsilon": 0.2,
-        "epochs": 4,
+        "epochs": 3 if overrides.get("blackbox", "none") != "none" else 4,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "adversarial_loss": "margin",
