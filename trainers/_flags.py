@@ -76,6 +76,9 @@ def _define_defensegan():
     flags.DEFINE_integer("latent_dim", None, "Size of z.", lower_bound=1)
     flags.DEFINE_integer("width", None, "Multiplies the prior's channels.", lower_bound=1)
     flags.DEFINE_integer("critic_steps", None, "Critic steps a step (wgan-gp).", lower_bound=1)
+    flags.DEFINE_float(
+        "gradient_penalty_weight", None, "Weight of the gradient penalty.", lower_bound=0.0
+    )
     _define_descent()
 
 

@@ -8,6 +8,48 @@ from tfpurify import zoo
 from tfpurify.data import get_spec
 
 
+def classifier_part(dataset, architecture=None):
+    """Returns the name of a classifier and the command that trains it."""
+    architecture = architecture or get_spec(dataset).default_classifier
+    command = f"python -m trainers.classifier --dataset={dataset} --classifier={architecture}"
+    return f"{architecture}_{dataset}", command
+
+
+def purifier_part(defense, dataset):
+    """Returns the name of what a purifier is made from and the command that trains it."""
+    name = {"puvae": "puvae", "defensegan": "dcgan"}[defense]
+    return f"{name}_{dataset}", f"python -m trainers.{defense} --dataset={dataset}"
+
+
+def _path(name, output_dir):
+    return Path(output_dir) / "runs" / name / "model.keras"
+
+
+def require_parts(parts, output_dir):
+    """Checks that parts are trained, before anything is loaded or written.
+
+    Args:
+        parts: Pairs of name and command.
+        output_dir: As for `load_part`.
+
+    Raises:
+        ValueError: If any is in neither place; names the commands that train all that are missing.
+    """
+    shipped = zoo.available()
+    missing = [
+        (name, command)
+        for name, command in parts
+        if name not in shipped and not (output_dir and _path(name, output_dir).exists())
+    ]
+    if missing:
+        names, commands = zip(*missing, strict=True)
+        raise ValueError(
+            f"{' and '.join(names)} must be trained first, or be in the zoo. Train with: "
+            f"{' and then '.join(commands)}. Received: neither in "
+            f"{Path(output_dir or '.') / 'runs'} nor in the zoo, which has {shipped}"
+        )
+
+
 def load_part(name, output_dir, command):
     """Returns a trained model.
 
@@ -19,27 +61,20 @@ def load_part(name, output_dir, command):
     Raises:
         ValueError: If it is in neither.
     """
-    path = Path(output_dir or ".") / "runs" / name / "model.keras"
-    if output_dir is not None and path.exists():
-        logging.info("%s comes from %s", name, path)
-        return zoo.load_model(path, compile=False)
-    if name in zoo.available():
-        logging.info("%s comes from the zoo", name)
-        return zoo.load(name)
-    raise ValueError(
-        f"{name} must be trained first, or be in the zoo. Train it with: {command}. "
-        f"Received: nothing at {path}, and a zoo with {zoo.available()}"
-    )
+    require_parts([(name, command)], output_dir)
+    if output_dir is not None and _path(name, output_dir).exists():
+        logging.info("%s comes from %s", name, _path(name, output_dir))
+        if name in zoo.available():
+            logging.warning("%s of %s goes before the zoo's", name, Path(output_dir) / "runs")
+        return zoo.load_model(_path(name, output_dir), compile=False)
+    logging.info("%s comes from the zoo", name)
+    return zoo.load(name)
 
 
 def load_classifier(dataset, output_dir=None, architecture=None):
     """Returns a trained classifier; the study's for the data set unless another is named."""
-    architecture = architecture or get_spec(dataset).default_classifier
-    return load_part(
-        f"{architecture}_{dataset}",
-        output_dir,
-        f"python -m trainers.classifier --dataset={dataset} --classifier={architecture}",
-    )
+    name, command = classifier_part(dataset, architecture)
+    return load_part(name, output_dir, command)
 
 
 def load_purifier(defense, dataset, output_dir=None, **descent):
@@ -53,12 +88,12 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
     """
     if defense == "none":
         return None
-    command = f"python -m trainers.{defense} --dataset={dataset}"
+    name, command = purifier_part(defense, dataset)
+    part = load_part(name, output_dir, command)
     if defense == "puvae":
-        return load_part(f"puvae_{dataset}", output_dir, command)
+        return part
     from tfpurify.purifiers.defensegan import DefenseGAN
 
-    prior = load_part(f"dcgan_{dataset}", output_dir, command)
-    purifier = DefenseGAN(prior.generator, **descent)
+    purifier = DefenseGAN(part.generator, **descent)
     purifier.build()
     return purifier

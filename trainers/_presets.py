@@ -1,5 +1,7 @@
 """Every trainer's hyper-parameters, by data set. Flags that are given override them."""
 
+import re
+
 from tfpurify.vocabulary import CLASSIFIERS, DATASETS
 
 _COMMON = {
@@ -56,6 +58,7 @@ def defensegan(dataset, overrides):
         "latent_dim": 100,
         "width": 1,
         "critic_steps": 5,
+        "gradient_penalty_weight": 10.0,
         "num_steps": 200,
         "num_restarts": 10,
         "eval_examples": 200,
@@ -75,11 +78,11 @@ def advgan(dataset, overrides):
         "whitebox": False,
         "blackbox": "none",
         "surrogate": "a" if dataset != "cifar10" else "c",
-        "distillation_epochs": 2,
+        "distillation_epochs": 1,
         "targeted": False,
         "target_class": 0,
         "epsilon": 0.2,
-        "epochs": 3 if overrides.get("blackbox", "none") != "none" else 4,
+        "epochs": 2 if overrides.get("blackbox", "none") != "none" else 4,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "adversarial_loss": "margin",
@@ -134,8 +137,13 @@ def resolve(trainer, overrides):
     for name in ("epochs", "batch_size", "train_steps", "num_steps", "num_restarts"):
         if config.get(name) is not None and config[name] < 1:
             raise ValueError(f"`{name}` must be >= 1. Received: {name}={config[name]}")
+    if config["name"] is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", config["name"]):
+        raise ValueError(
+            "`name` must be letters, digits, '.', '_' and '-', and start with one of the first "
+            f"two. Received: name={config['name']!r}"
+        )
     if trainer == "advgan":
-        _check_threat_model(config)
+        _check_threat_model(config, given)
     return config
 
 
@@ -144,7 +152,7 @@ def _require_choice(name, value, choices):
         raise ValueError(f"`{name}` must be one of {list(choices)}. Received: {name}={value!r}")
 
 
-def _check_threat_model(config):
+def _check_threat_model(config, given):
     if config["whitebox"] and config["blackbox"] != "none":
         raise ValueError(
             "`whitebox` and `blackbox` exclude each other: the attacker knows everything or "
@@ -152,6 +160,17 @@ def _check_threat_model(config):
         )
     if not 0 < config["epsilon"] <= 1:
         raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={config['epsilon']}")
+    if "target_class" in given and not config["targeted"]:
+        raise ValueError(
+            "`target_class` needs `targeted`. "
+            f"Received: target_class={config['target_class']}, targeted=False"
+        )
+    is_through_purifier = config["whitebox"] and config["defense"] != "none"
+    if "gradient_mode" in given and not is_through_purifier:
+        raise ValueError(
+            "`gradient_mode` needs `whitebox` and a `defense`: only then does a gradient cross a "
+            f"purifier. Received: whitebox={config['whitebox']}, defense={config['defense']!r}"
+        )
 
 
 def threat_model(config):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +19,9 @@ from trainers import _callbacks, _parts, _presets
 
 VALIDATION_BATCH_SIZE = 250
 
+# What `losses.require_gradient` says, without the graph's trace around it.
+_GRADIENT_MESSAGE = re.compile(r"The gradient through [^\n]*? must [^\n]*?\. Received: [^\n]*")
+
 # Settings that may differ when a run goes on: they change how long and where, not what.
 _MAY_CHANGE = frozenset(
     (
@@ -26,7 +30,6 @@ _MAY_CHANGE = frozenset(
         "eval_examples",
         "output_dir",
         "resume",
-        "train_steps",
         "validation_examples",
     )
 )
@@ -62,34 +65,47 @@ class Run:
         self.serving_model_dir = fn_args.serving_model_dir
         self.started = time.time()
         self.resumed_after_epoch = 0
-        self._prepare_folder()
+        self._is_prepared = False
+        _require_writable(self.folder)
+        for name in ("base_model", "hyperparameters"):
+            if getattr(fn_args, name, None):
+                logging.warning("fn_args.%s is not used by this trainer", name)
         keras.utils.set_random_seed(self.config["seed"])
         logging.info("%s: %s", self.name, json.dumps(self.config, sort_keys=True))
 
     def _prepare_folder(self):
+        """Makes the run's folder, once all that the run needs is known to be there."""
+        if self._is_prepared:
+            return
         path = self.folder / "config.json"
+        config = {"trainer": self.trainer, "source": self.source, **self.config}
+        if self.train_files:
+            config["train_files"] = self.train_files
         if self.config["resume"]:
-            self._require_same_config(path)
+            self._require_same_config(path, config)
         try:
-            if not self.config["resume"] and self.folder.exists():
+            if not self.config["resume"] and path.exists():
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"trainer": self.trainer, **self.config}, indent=2, sort_keys=True)
-            _write(path, text)
+            _write(path, json.dumps(config, indent=2, sort_keys=True))
         except OSError as error:
-            raise OSError(
-                f"`output_dir` must be a writable folder. Received: {self.folder} "
-                f"({error.strerror})"
-            ) from error
+            raise _not_writable(self.folder, error.strerror) from error
+        self._is_prepared = True
 
-    def _require_same_config(self, path):
+    def _require_same_config(self, path, config):
         """Refuses to go on with a run that was started with other settings."""
-        if not (self.folder / "checkpoints").exists() or not path.exists():
+        if not path.exists() or not self._has_checkpoints():
             return
-        before = json.loads(path.read_text())
+        try:
+            before = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path} must be JSON to go on with the run. Received: {error}. "
+                "Start over with --noresume"
+            ) from error
         changed = {
             name: (before[name], value)
-            for name, value in self.config.items()
+            for name, value in config.items()
             if name in before and before[name] != value and name not in _MAY_CHANGE
         }
         if changed:
@@ -97,6 +113,9 @@ class Run:
                 f"{self.folder} must hold a run with these settings to go on with it. Received: "
                 f"{changed} (before, now). Start over with --noresume, or give another --name"
             )
+
+    def _has_checkpoints(self):
+        return any(self.folder.glob("**/checkpoints/*.weights.h5"))
 
     @functools.cached_property
     def source(self):
@@ -184,6 +203,7 @@ class Run:
         Raises:
             FloatingPointError: If a loss is not finite.
         """
+        self._prepare_folder()
         folder = self.folder / stage
         checkpoints = _callbacks.EpochCheckpoint(folder / "checkpoints")
         initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
@@ -203,16 +223,27 @@ class Run:
         if image_row is not None:
             images, _ = next(iter(self.batches("validation", limit=8)))
             callbacks.append(_callbacks.ImageRow(log_dir, images, image_row))
-        history = model.fit(
-            self._training_batches(epochs, initial_epoch)[0],
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            initial_epoch=initial_epoch,
-            validation_data=self.batches("validation", self.config["validation_examples"]),
-            callbacks=callbacks,
-            verbose="auto",
-        )
+        try:
+            history = model.fit(
+                self._training_batches(epochs, initial_epoch)[0],
+                steps_per_epoch=steps_per_epoch,
+                epochs=epochs,
+                initial_epoch=initial_epoch,
+                validation_data=self._validation_batches(),
+                callbacks=callbacks,
+                verbose="auto",
+            )
+        except (FloatingPointError, tf.errors.InvalidArgumentError) as error:
+            if not self._has_checkpoints():
+                shutil.rmtree(self.folder)
+            message = _GRADIENT_MESSAGE.search(str(error))
+            if message is None:
+                raise
+            raise ValueError(message.group()) from error
         return {name: values[-1] for name, values in history.history.items()}
+
+    def _validation_batches(self):
+        return self.batches("validation", self.config["validation_examples"])
 
     def _write_hparams(self, log_dir):
         with tf.summary.create_file_writer(log_dir).as_default():
@@ -224,22 +255,20 @@ class Run:
                 trial_id=self.name,
             )
 
-    def evaluate(self, classifier, purifier=None, fields=None, attack=None, epsilon=None):
+    def evaluate(self, classifier, purifier=None, fields=None, **attack):
         """Returns the test split's record, one cell of a table, and writes it.
 
         Args:
             classifier: Bare classifier.
             purifier: In front of it, or None.
             fields: The record's fields that this run knows.
-            attack: Function (images, labels) -> adversarial images, or None.
-            epsilon: The attack's bound.
+            **attack: `attack`, `epsilon` and `target_class` of `tfpurify.evaluate`.
         """
         rates = evaluation.evaluate(
             self.batches("test", self.config["eval_examples"]),
             classifier,
             purifier=purifier,
-            attack=attack,
-            epsilon=epsilon,
+            **attack,
         )
         record = records.make_record(
             rates,
@@ -254,12 +283,29 @@ class Run:
         logging.info("%s: %s", self.name, json.dumps(record, sort_keys=True))
         return record
 
-    def save(self, model, logs):
-        """Writes `model.keras` and `summary.json`: command, versions, time, validation figures."""
+    def save(self, model):
+        """Writes `model.keras`."""
         path = self.folder / "model.keras"
         aside = self.folder / ".model.keras"
         model.save(aside)
         os.replace(aside, path)
+        logging.info("%s is in %s", self.name, path)
+
+    def summarize(self, model, logs):
+        """Writes `summary.json`: command, versions, time, validation figures. It ends a run.
+
+        Args:
+            model: Compiled; measured on validation images if `logs` has nothing of them.
+            logs: What `train` returned.
+        """
+        path = self.folder / "summary.json"
+        if not logs and path.exists():
+            return
+        validation = {
+            name.removeprefix("val_"): value
+            for name, value in logs.items()
+            if name.startswith("val_")
+        } or model.evaluate(self._validation_batches(), return_dict=True, verbose=0)
         summary = {
             "name": self.name,
             "trainer": self.trainer,
@@ -269,15 +315,9 @@ class Run:
             "versions": records.versions(),
             "wall_seconds": round(time.time() - self.started, 1),
             "resumed_after_epoch": self.resumed_after_epoch,
-            "validation": {
-                name.removeprefix("val_"): value
-                for name, value in logs.items()
-                if name.startswith("val_")
-            },
+            "validation": validation,
         }
-        if logs or not (self.folder / "summary.json").exists():
-            _write(self.folder / "summary.json", json.dumps(summary, indent=2, sort_keys=True))
-        logging.info("%s is in %s", self.name, path)
+        _write(path, json.dumps(summary, indent=2, sort_keys=True))
 
     def export(self, exporter, model, name=None, is_serving=True):
         """Exports a SavedModel.
@@ -291,10 +331,10 @@ class Run:
         if self.serving_model_dir and is_serving:
             serving = Path(self.serving_model_dir)
             version = exporter(model, serving.parent / f".{serving.name}")
-            if serving.is_dir() and not any(serving.iterdir()):
-                serving.rmdir()
+            if serving.exists():
+                os.replace(serving, version.parent / "before")
             os.replace(version, serving)
-            version.parent.rmdir()
+            shutil.rmtree(version.parent)
         else:
             base = self.folder if self.serving_model_dir else self.output_dir
             serving = exporter(model, base / "saved_models" / (name or self.name))
@@ -310,6 +350,17 @@ def cosine(config, total_steps):
         warmup_target=config["learning_rate"],
         warmup_steps=warmup_steps,
     )
+
+
+def _require_writable(folder):
+    """Checks, without writing, that a folder is there or can be made."""
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise _not_writable(folder, f"{parent} is no folder that can be written")
+
+
+def _not_writable(folder, reason):
+    return OSError(f"`output_dir` must be a writable folder. Received: {folder} ({reason})")
 
 
 def _write(path, text):

@@ -81,6 +81,16 @@ def _distil(run, black_box):
     return distiller.surrogate
 
 
+def _attack_name(config):
+    """Returns the record's word for the attack: how it was distilled, where it wants to go."""
+    parts = ["advgan"]
+    if config["blackbox"] != "none":
+        parts.append(config["blackbox"])
+    if config["targeted"]:
+        parts.append(f"target{config['target_class']}")
+    return "_".join(parts)
+
+
 def _image_row(model, purifier, epsilon):
     def image_row(images):
         adversarial_images = model(images)
@@ -104,6 +114,10 @@ def run_fn(fn_args):
     run = _runner.Run("advgan", fn_args)
     config = run.config
     threat_model = _presets.threat_model(config)
+    needed = [_parts.classifier_part(config["dataset"], config["classifier"])]
+    if config["defense"] != "none":
+        needed.append(_parts.purifier_part(config["defense"], config["dataset"]))
+    _parts.require_parts(needed, run.output_dir)
     classifier = run.classifier()
     purifier = _parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
     total_steps = run.total_steps()
@@ -124,19 +138,27 @@ def run_fn(fn_args):
         model = build()
     logs = run.train(model, _image_row(model, purifier, config["epsilon"]))
     model = run.full_precision(model, build)
-    run.save(model, logs)
+    run.save(model)
     is_through_purifier = purifier is not None and config["whitebox"]
     fields = {
         "purifier": config["defense"],
         "threat_model": threat_model,
-        "attack": f"advgan_{config['blackbox']}" if black_box is not None else "advgan",
+        "attack": _attack_name(config),
         "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
     }
-    run.evaluate(classifier, purifier, fields, model.generate, config["epsilon"])
+    run.evaluate(
+        classifier,
+        purifier,
+        fields,
+        attack=model.generate,
+        epsilon=config["epsilon"],
+        target_class=model.target_class,
+    )
     run.export(export.export_attack, model, is_serving=purifier is None)
     if purifier is not None:
         name = f"{config['defense']}_{config['dataset']}_{config['classifier']}"
         run.export(export.export_purified_classifier, deployed, name)
+    run.summarize(model, logs)
 
 
 def main():

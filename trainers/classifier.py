@@ -43,11 +43,12 @@ def run_fn(fn_args):
     total_steps = run.total_steps()
     with run.precision():
         model = build_model(run.config, run.spec, total_steps)
-    logs = run.train(model)
+    logs = run.train(model, lambda _: {})
     model = run.full_precision(model, lambda: build_model(run.config, run.spec, total_steps))
-    run.save(model, logs)
+    run.save(model)
     run.evaluate(model)
     run.export(export.export_classifier, model)
+    run.summarize(model, logs)
 
 
 def main():

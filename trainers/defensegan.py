@@ -9,21 +9,28 @@ def build_model(config, spec, total_steps):
     Args:
         config: DCGAN's arguments and `learning_rate` are read.
         spec: The `DatasetSpec`.
-        total_steps: Length of the schedule; the Wasserstein loss keeps its step size to the end.
+        total_steps: Length of the cosine schedule; the Wasserstein loss keeps its step size.
     """
     import keras
 
     from tfpurify.purifiers.dcgan import DCGAN
     from trainers import _runner
 
-    arguments = ("latent_dim", "width", "gan_loss", "critic_steps", "seed")
+    arguments = (
+        "latent_dim",
+        "width",
+        "gan_loss",
+        "critic_steps",
+        "gradient_penalty_weight",
+        "seed",
+    )
     model = DCGAN(spec.image_shape, **{name: config[name] for name in arguments})
     model.build()
-    betas = {"beta_1": 0.5} if config["gan_loss"] == "dcgan" else {"beta_1": 0.5, "beta_2": 0.9}
-    model.compile(
-        keras.optimizers.Adam(_runner.cosine(config, total_steps), **betas),
-        keras.optimizers.Adam(_runner.cosine(config, total_steps), **betas),
-    )
+    if config["gan_loss"] == "wgan-gp":
+        options = {"learning_rate": config["learning_rate"], "beta_1": 0.5, "beta_2": 0.9}
+    else:
+        options = {"learning_rate": _runner.cosine(config, total_steps), "beta_1": 0.5}
+    model.compile(keras.optimizers.Adam(**options), keras.optimizers.Adam(**options))
     return model
 
 
@@ -44,7 +51,7 @@ def run_fn(fn_args):
     z = keras.random.normal((8, config["latent_dim"]), seed=config["seed"])
     logs = run.train(model, lambda _: {"generated": model(z)})
     model = run.full_precision(model, lambda: build_model(config, run.spec, total_steps))
-    run.save(model, logs)
+    run.save(model)
     purifier = DefenseGAN(
         model.generator, config["num_steps"], config["num_restarts"], seed=config["seed"]
     )
@@ -55,6 +62,7 @@ def run_fn(fn_args):
     purified = PurifiedClassifier(purifier, classifier)
     purified.build()
     run.export(export.export_purified_classifier, purified, f"{name}_{config['classifier']}")
+    run.summarize(model, logs)
 
 
 def main():

@@ -52,7 +52,7 @@ def run_fn(fn_args):
     model = run.full_precision(
         model, lambda: build_model(run.config, run.spec, classifier, total_steps)
     )
-    run.save(model, logs)
+    run.save(model)
     run.evaluate(classifier, model, {"purifier": "puvae"})
     run.export(export.export_purifier, model, is_serving=False)
     purified = PurifiedClassifier(model, classifier)
@@ -60,6 +60,7 @@ def run_fn(fn_args):
     run.export(
         export.export_purified_classifier, purified, f"{run.name}_{run.config['classifier']}"
     )
+    run.summarize(model, logs)
 
 
 def main():
