@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from tfpurify import losses
 from tfpurify.purifiers.base import select_nearest
+from trainers._presets import puvae as puvae_preset
 
 WEIGHTS = ("reconstruction_weight", "kl_weight", "classification_weight")
 
@@ -228,3 +229,9 @@ def test_bad_images_are_refused(puvae):
         puvae(np.full((1, 8, 8, 1), 2.0, "float32"))
     with pytest.raises(ValueError, match="`images` must have shape"):
         puvae(np.zeros((1, 28, 28, 1), "float32"))
+
+
+def test_the_default_weights_are_the_presets(make_puvae):
+    preset, model = puvae_preset("mnist", {}), make_puvae()
+    assert [getattr(model, name) for name in WEIGHTS] == [0.01, 0.01, 0.1]
+    assert [preset[name] for name in WEIGHTS] == [0.01, 0.01, 0.1]
