@@ -64,6 +64,30 @@ def require_gradient(gradient, where, is_active=True):
         return tf.identity(gradient)
 
 
+def require_target_class(target_class, num_classes=None):
+    """Refuses what is no class to move towards; None, an untargeted attack, passes.
+
+    Args:
+        target_class: int >= 0, or None.
+        num_classes: Its upper bound, exclusive; None where that is not known yet.
+
+    Raises:
+        ValueError: If it is no int or out of its range.
+    """
+    if target_class is None:
+        return
+    is_int = isinstance(target_class, int) and not isinstance(target_class, bool)
+    if not is_int or target_class < 0:
+        raise ValueError(
+            f"`target_class` must be an int >= 0 or None. Received: target_class={target_class!r}"
+        )
+    if num_classes is not None and target_class >= num_classes:
+        raise ValueError(
+            "`target_class` must be in [0, num_classes). "
+            f"Received: target_class={target_class}, num_classes={num_classes}"
+        )
+
+
 def reconstruction_loss(images, reconstructions):
     """Binary cross entropy of the reconstruction, summed over pixels.
 

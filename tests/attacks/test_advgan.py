@@ -135,6 +135,32 @@ def test_successes_are_counted_among_what_was_right_before(batch):
     np.testing.assert_allclose(logs["attack_success_rate"], 2 / 6, rtol=1e-6)
 
 
+def test_a_targeted_success_is_the_target_class_where_it_was_not_before(batch):
+    images, _ = batch
+    labels = np.array([0, 0, 0, 0, 7, 7, 0, 5])
+
+    def target(inputs):
+        changed = tf.reduce_any(inputs != images, axis=(1, 2, 3))
+        before = tf.constant([0, 0, 0, 0, 7, 7, 3, 5])
+        return tf.one_hot(tf.where(changed, tf.constant([7, 7, 2, 0, 7, 1, 7, 5]), before), 10)
+
+    # Labels 7 do not count, nor does the clean error; class 2 is an error but not the one wanted.
+    logs = make_advgan(target, target_class=7).test_step((images, labels))
+    np.testing.assert_allclose(logs["attack_success_rate"], 2 / 5, rtol=1e-6)
+    np.testing.assert_allclose(logs["robust_accuracy"], 3 / 8)
+
+
+@pytest.mark.parametrize("adversarial_loss", ADVERSARIAL_LOSSES)
+def test_a_target_class_that_the_target_does_not_have_is_refused(
+    classifier, batch, adversarial_loss
+):
+    model = make_advgan(classifier, target_class=10, adversarial_loss=adversarial_loss)
+    message = r"`target_class` must be in \[0, num_classes\). Received: target_class=10, num_cl.*=10"
+    for step in (model.train_step, model.test_step):
+        with pytest.raises(ValueError, match=message):
+            step(batch)
+
+
 def test_successes_are_counted_on_what_is_served(batch):
     images, _ = batch
     labels = np.zeros(8, int)
@@ -195,6 +221,26 @@ def test_a_target_that_is_fooled_already_is_not_dead(batch):
     np.testing.assert_allclose(logs["adversarial_error"], 1.0)
 
 
+@pytest.mark.parametrize(("target_class", "label"), [(0, 3), (None, 3)])
+def test_a_saturated_cross_entropy_is_not_dead_once_all_are_fooled(batch, target_class, label):
+    def sure_of_zero(inputs):
+        # Past what the softmax of a float32 can tell from 1: its gradient is exactly zero.
+        return 1000.0 * always_zero(inputs)
+
+    images, _ = batch
+    model = make_advgan(sure_of_zero, adversarial_loss="cross_entropy", target_class=target_class)
+    logs = model.train_step((images, np.full(8, label)))
+    assert np.isfinite(float(logs["adversarial_loss"]))
+    # With everything left to gain the same zero gradient is a dead target.
+    model = make_advgan(
+        sure_of_zero,
+        adversarial_loss="cross_entropy",
+        target_class=None if target_class is None else label,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must not vanish"):
+        model.train_step((images * 0.0, np.zeros(8, int)))
+
+
 def test_any_callable_is_a_target(classifier, batch, tmp_path):
     def target(images):
         return classifier(images)
@@ -229,6 +275,9 @@ def test_the_bottleneck_keeps_a_map_that_normalisation_cannot_erase():
         ({"epsilon": 0.0}, r"`epsilon` must be in \(0, 1\]. Received: epsilon=0.0"),
         ({"epsilon": 1.5}, "epsilon=1.5"),
         ({"adversarial_loss": "cw"}, r"`adversarial_loss` must be one of \['margin', .*'cw'"),
+        ({"target_class": -1}, "`target_class` must be an int >= 0 or None. Rec.*target_class=-1"),
+        ({"target_class": 3.0}, "target_class=3.0"),
+        ({"target_class": True}, "target_class=True"),
         ({"gan_loss": "wgan"}, r"`gan_loss` must be one of \['least_squares', .*'wgan'"),
     ],
 )

@@ -84,7 +84,8 @@ class AdvGAN(keras.Model):
             behind a surrogate. A target whose logits are softened for the gradient's sake has a
             method `exact_logits(images)`, and successes are counted on that.
         epsilon: L-inf bound on the perturbation, in (0, 1].
-        target_class: Class to move towards, or None for an untargeted attack.
+        target_class: Class to move towards, an int in [0, num_classes), or None for an untargeted
+            attack.
         adversarial_loss: `margin` (Carlini and Wagner's, on logits) or `cross_entropy`.
         gan_loss: `least_squares` or `log`.
         alpha: Weight of L_GAN.
@@ -127,6 +128,7 @@ class AdvGAN(keras.Model):
         super().__init__(**kwargs)
         if not 0 < epsilon <= 1:
             raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
+        losses.require_target_class(target_class)
         for name, value, choices in (
             ("adversarial_loss", adversarial_loss, ADVERSARIAL_LOSSES),
             ("gan_loss", gan_loss, GAN_LOSSES),
@@ -225,10 +227,13 @@ class AdvGAN(keras.Model):
     def _adversarial_losses(self, logits, labels):
         """Returns L_adv `(batch,)` and whether any example has something left to gain."""
         is_targeted = self.target_class is not None
+        losses.require_target_class(self.target_class, logits.shape[-1])
         if is_targeted:
             labels = ops.full_like(labels, self.target_class)
         if self.adversarial_loss == "cross_entropy":
-            return losses.cross_entropy_attack_loss(logits, labels, is_targeted), True
+            is_label = ops.equal(ops.argmax(logits, axis=1), ops.cast(labels, "int64"))
+            is_active = ops.any(ops.logical_not(is_label) if is_targeted else is_label)
+            return losses.cross_entropy_attack_loss(logits, labels, is_targeted), is_active
         values = losses.margin_loss(logits, labels, self.kappa, is_targeted)
         return values, ops.any(values > -self.kappa)
 
@@ -289,20 +294,30 @@ class AdvGAN(keras.Model):
         return {name: tracker.result() for name, tracker in self.loss_trackers.items()}
 
     def test_step(self, data):
-        """Counts successes: only images that the target classifies correctly without an attack."""
+        """Counts successes: only images that the target classifies correctly without an attack.
+
+        A success of an untargeted attack is an image that the target gets wrong under attack. For
+        a targeted attack `attack_success_rate` is the share classified as `target_class` under
+        attack, of the images with another label that the target gets right without it.
+        """
         images, labels = data
         target = self.evaluation_target or getattr(self.target, "exact_logits", self.target)
 
-        def is_correct(inputs):
-            predicted = ops.argmax(target(inputs), axis=1)
-            return ops.equal(predicted, ops.cast(labels, predicted.dtype))
+        def predict(inputs):
+            logits = target(inputs)
+            losses.require_target_class(self.target_class, logits.shape[-1])
+            return ops.argmax(logits, axis=1)
 
-        correct_before = is_correct(images)
-        correct_after = is_correct(self(images))
-        self.robust_accuracy.update_state(ops.cast(correct_after, "float32"))
+        before, after = predict(images), predict(self(images))
+        labels = ops.cast(labels, before.dtype)
+        is_counted = ops.equal(before, labels)
+        is_success = ops.not_equal(after, labels)
+        if self.target_class is not None:
+            is_counted = ops.logical_and(is_counted, ops.not_equal(labels, self.target_class))
+            is_success = ops.equal(after, self.target_class)
+        self.robust_accuracy.update_state(ops.cast(ops.equal(after, labels), "float32"))
         self.attack_success_rate.update_state(
-            ops.cast(ops.logical_not(correct_after), "float32"),
-            sample_weight=ops.cast(correct_before, "float32"),
+            ops.cast(is_success, "float32"), sample_weight=ops.cast(is_counted, "float32")
         )
         return {
             "robust_accuracy": self.robust_accuracy.result(),
