@@ -114,6 +114,9 @@ def _define_advgan():
     flags.DEFINE_integer(
         "bottleneck_channels", None, "Channels at the generator's bottleneck.", lower_bound=1
     )
+    flags.DEFINE_bool(
+        "warm_start", None, "Whether to start from the trained attack on the bare classifier."
+    )
     flags.DEFINE_enum(
         "gradient_mode", None, vocabulary.GRADIENT_MODES, "How gradients cross the purifier."
     )

@@ -21,6 +21,11 @@ def purifier_part(defense, dataset):
     return f"{name}_{dataset}", f"python -m trainers.{defense} --dataset={dataset}"
 
 
+def attack_part(dataset):
+    """Returns the name of the attack on the bare classifier and the command that trains it."""
+    return f"advgan_{dataset}_whitebox_none", f"python -m trainers.advgan --dataset={dataset}"
+
+
 def _path(name, output_dir):
     return Path(output_dir) / "runs" / name / "model.keras"
 

@@ -117,6 +117,8 @@ def run_fn(fn_args):
     needed = [_parts.classifier_part(config["dataset"], config["classifier"])]
     if config["defense"] != "none":
         needed.append(_parts.purifier_part(config["defense"], config["dataset"]))
+    if config["warm_start"]:
+        needed.append(_parts.attack_part(config["dataset"]))
     _parts.require_parts(needed, run.output_dir)
     classifier = run.classifier()
     purifier = _parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
@@ -136,6 +138,11 @@ def run_fn(fn_args):
 
     with run.precision():
         model = build()
+    if config["warm_start"]:
+        name, command = _parts.attack_part(config["dataset"])
+        trained = _parts.load_part(name, run.output_dir, command)
+        model.generator.set_weights(trained.generator.get_weights())
+        model.discriminator.set_weights(trained.discriminator.get_weights())
     logs = run.train(model, _image_row(model, purifier, config["epsilon"]))
     model = run.full_precision(model, build)
     run.save(model)
