@@ -188,7 +188,7 @@ def test_training_noise_changes_with_the_step_and_can_be_switched_off(trainable_
 
 
 def test_fit_lowers_the_loss_and_evaluate_measures_purified_accuracy(trainable_puvae, small_batch):
-    model = trainable_puvae()
+    model = trainable_puvae(classification_weight=1.0)
     history = model.fit(*small_batch, batch_size=4, epochs=15, verbose=0).history
     assert history["loss"][-1] < 0.8 * history["loss"][0]
     logs = model.evaluate(*small_batch, verbose=0, return_dict=True)
