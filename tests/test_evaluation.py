@@ -87,6 +87,42 @@ def test_an_attack_that_repairs_an_error_gains_nothing():
     assert result["attack_success_rate"] is None
 
 
+def test_a_targeted_success_is_the_target_class_where_it_was_not_before():
+    # Under attack 0.4 becomes class 1; 0.1 stays; label 1 never counts, nor does the clean error.
+    result = evaluate([BATCH], classifier, attack=brighten, epsilon=0.2, target_class=1)
+    assert result["attack_success_rate"] == 1 / 2
+    low, high = wilson_interval(1, 2)
+    assert (result["attack_success_rate_low"], result["attack_success_rate_high"]) == (low, high)
+    assert result["robust_accuracy"] == 0.5
+    assert result["correct_without_attack"] == 3
+
+
+def test_an_error_that_is_not_the_target_class_is_no_targeted_success():
+    def three_classes(images):
+        mean = tf.reduce_mean(images, axis=(1, 2, 3))
+        return tf.one_hot(tf.cast(mean * 3, tf.int32), 3)
+
+    data = batch([0.1, 0.2, 0.5], [0, 0, 1])  # under attack classes 1, 1 and 2
+    attack = {"attack": lambda x, y: x + 0.25, "epsilon": 0.3}
+    assert evaluate([data], three_classes, **attack)["attack_success_rate"] == 1.0
+    rates = [
+        evaluate([data], three_classes, **attack, target_class=c)["attack_success_rate"]
+        for c in range(3)
+    ]
+    assert rates == [0.0, 1.0, 1 / 3]
+
+
+def test_a_targeted_rate_without_another_label_is_undefined():
+    result = evaluate([batch([0.1], [0])], classifier, None, brighten, 0.2, target_class=0)
+    assert result["attack_success_rate"] is None and result["attack_success_rate_low"] is None
+
+
+@pytest.mark.parametrize("target_class", [-1, 2, 1.0])
+def test_a_bad_target_class_is_refused(target_class):
+    with pytest.raises(ValueError, match="`target_class` must be"):
+        evaluate([BATCH], classifier, attack=brighten, epsilon=0.2, target_class=target_class)
+
+
 def test_with_a_purifier_the_target_is_both_together():
     def darken(images):
         return tf.maximum(images - 0.2, 0.0)

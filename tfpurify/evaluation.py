@@ -24,6 +24,7 @@ from tfpurify.checks import (
     run_checks,
 )
 from tfpurify.data import validate_images
+from tfpurify.losses import require_target_class
 from tfpurify.records import make_record, read_records, write_records
 
 __all__ = [
@@ -80,7 +81,7 @@ def wilson_interval(successes, n, confidence=0.95):
     return low, high
 
 
-def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None):
+def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None, target_class=None):
     """Measures the rates of one table cell in a single pass over the data.
 
     The target is purifier + classifier, or the bare classifier when there is no purifier. Images
@@ -93,12 +94,16 @@ def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None):
         purifier: Optional, images -> images. A Keras model or any callable.
         attack: Optional, `attack(images, labels)` -> adversarial images.
         epsilon: L-inf bound that the attack is held to, in (0, 1]. Needed when there is one.
+        target_class: Class that a targeted attack moves towards, an int in [0, num_classes), or
+            None. With it `attack_success_rate` is the share classified as this class under attack,
+            of the images with another label that the target gets right without the attack.
+            `robust_accuracy` stays the plain accuracy under attack.
 
     Returns:
         A dict: `n`; `clean_accuracy`; `purified_clean_accuracy` (None without a purifier);
         `correct_without_attack`, the target's count; `robust_accuracy`, `attack_success_rate` with
         its 95 % Wilson interval `_low` and `_high`, `epsilon` and `max_perturbation` (None without
-        an attack, and the success rate also when the target gets no image right); `wall_seconds`.
+        an attack, and the success rate also when no image counts for it); `wall_seconds`.
 
     Raises:
         ValueError: If there are no images; if the target is a soft mixture or the classifier is
@@ -109,19 +114,28 @@ def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None):
         raise ValueError(
             f"`epsilon` must be in (0, 1] when there is an attack. Received: epsilon={epsilon}"
         )
+    require_target_class(target_class)
     started = time.perf_counter()
     classify, purify = _compiled(classifier), _compiled(purifier)
     counts, max_perturbation = collections.Counter(), 0.0
     for raw_images, raw_labels in batches:
         images, labels = _require_batch(raw_images, raw_labels)
-        clean = _correct(classify, None, images, labels, "clean")
-        plain = clean if purify is None else _correct(classify, purify, images, labels, "clean")
+        before = _predict(classify, None, images, labels, "clean", target_class)
+        clean = plain = before == labels
+        if purify is not None:
+            plain = _predict(classify, purify, images, labels, "clean", target_class) == labels
         counts.update(n=len(labels), clean=clean.sum(), plain=plain.sum())
         if attack is not None:
             adversarial = tf.convert_to_tensor(attack(images, labels))
             max_perturbation = max(max_perturbation, _perturbation(images, adversarial, epsilon))
-            robust = _correct(classify, purify, adversarial, labels, "adversarial")
-            counts.update(robust=robust.sum(), fooled=(plain & ~robust).sum())
+            after = _predict(classify, purify, adversarial, labels, "adversarial", target_class)
+            counted = plain if target_class is None else plain & (labels != target_class)
+            success = after != labels if target_class is None else after == target_class
+            counts.update(
+                robust=(after == labels).sum(),
+                counted=counted.sum(),
+                fooled=(counted & success).sum(),
+            )
     if not counts["n"]:
         raise ValueError("`batches` must hold at least one image. Received: none")
     return {
@@ -134,15 +148,15 @@ def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None):
 
 def _rates(counts, purified, attacked):
     n, correct, fooled = int(counts["n"]), int(counts["plain"]), int(counts["fooled"])
-    defined = attacked and correct > 0
-    low, high = wilson_interval(fooled, correct) if defined else (None, None)
+    counted = int(counts["counted"])
+    low, high = wilson_interval(fooled, counted) if counted else (None, None)
     return {
         "n": n,
         "clean_accuracy": int(counts["clean"]) / n,
         "purified_clean_accuracy": correct / n if purified else None,
         "correct_without_attack": correct,
         "robust_accuracy": int(counts["robust"]) / n if attacked else None,
-        "attack_success_rate": fooled / correct if defined else None,
+        "attack_success_rate": fooled / counted if counted else None,
         "attack_success_rate_low": low,
         "attack_success_rate_high": high,
     }
@@ -202,8 +216,8 @@ def _perturbation(images, adversarial, epsilon):
     return largest
 
 
-def _correct(classify, purify, images, labels, kind):
-    """Returns which images are classified correctly, as a boolean array (B,)."""
+def _predict(classify, purify, images, labels, kind, target_class):
+    """Returns the classes that the images are taken for, (B,)."""
     inputs = images
     if purify is not None:
         inputs = tf.convert_to_tensor(purify(images))
@@ -218,10 +232,11 @@ def _correct(classify, purify, images, labels, kind):
             f"labels must be in [0, {logits.shape[1]}). "
             f"Received: values in [{labels.min()}, {labels.max()}]"
         )
+    require_target_class(target_class, logits.shape[1])
     broken = int((~np.isfinite(logits).all(axis=1)).sum())
     if broken:
         raise ValueError(
             f"logits must be finite. Received: NaN or infinity for {broken} of {len(labels)} "
             f"{kind} images of a batch"
         )
-    return logits.argmax(axis=1) == labels
+    return logits.argmax(axis=1)
