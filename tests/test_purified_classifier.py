@@ -148,3 +148,11 @@ def test_bad_arguments_are_refused(toy_classifier, arguments, message):
 def test_bad_images_are_refused(toy_classifier):
     with pytest.raises(ValueError, match=r"`images` must lie in \[0, 1\]"):
         PurifiedClassifier(Contrast(), toy_classifier)(IMAGES + 1.0)
+
+
+@pytest.mark.parametrize("factor", [3.0, -1.0, float("nan")])
+@pytest.mark.parametrize("mode", ["exact", "bpda", "soft"])
+def test_images_outside_the_range_are_refused(puvae, small_classifier, small_batch, mode, factor):
+    images, _ = small_batch
+    with pytest.raises(ValueError, match="`images` must lie in"):
+        PurifiedClassifier(puvae, small_classifier, mode)(factor * images)

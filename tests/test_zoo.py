@@ -271,3 +271,18 @@ def test_variables_that_do_not_fit_are_refused(classifier, folder, tmp_path):
     plant(tmp_path, {key: value for key, value in arrays.items() if key != last})
     with refused(f"must hold the {count} variables of 'cnn'. Received: {count - 1} variables"):
         zoo.load("foreign", tmp_path)
+
+
+def test_a_damaged_keras_file_is_named(tmp_path):
+    path = tmp_path / "model.keras"
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(300)])
+    model.save(path)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    for damaged in (bytes(flipped), whole[: len(whole) // 2], b"no zip"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"model.keras must be a whole .keras file"):
+            zoo.load_model(path)
+    path.write_bytes(whole)
+    assert zoo.load_model(path).count_params() == model.count_params()

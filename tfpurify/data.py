@@ -213,6 +213,21 @@ def validate_images(images, image_shape):
         )
 
 
+def validate_if_eager(images, image_shape):
+    """Like `validate_images`, where there are values to look at; a traced graph has none yet.
+
+    Args:
+        images: array or tensor. Keras casts what a model is called with to its compute dtype, so a
+            reduced precision is accepted here.
+        image_shape: expected (H, W, C).
+    """
+    if isinstance(images, np.ndarray):
+        validate_images(images, image_shape)
+    elif isinstance(images, tf.Tensor) and hasattr(images, "numpy"):
+        is_reduced = images.dtype in (tf.bfloat16, tf.float16)
+        validate_images(tf.cast(images, tf.float32) if is_reduced else images, image_shape)
+
+
 def training_batches(
     name,
     batch_size,

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfpurify.data import validate_if_eager
 from tfpurify.layers import freeze
 from tfpurify.purifiers.base import identity_backward, soft_min_weights
 from tfpurify.vocabulary import GRADIENT_MODES
@@ -19,9 +20,9 @@ class PurifiedClassifier(keras.Model):
         gradient_mode: How a gradient crosses the purifier.
             `exact`: through the chosen candidate, or unrolled through the descent.
             `bpda`: forward exact, backward the identity.
-            `soft`: every candidate is classified, and the logits are mixed by a soft-min over the
-            candidates' distances. The forward value is that mixture, not the purifier's: a
-            target for attacks to climb, never one to evaluate.
+            `soft`: every candidate (PuVAE's classes, DefenseGAN's starts) is classified, and the
+            logits are mixed by a soft-min over the candidates' distances. The forward value is that
+            mixture, not the purifier's: a target for attacks to climb, never one to evaluate.
         temperature: Of `soft`, in units of the mean squared distance.
 
     Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
@@ -58,6 +59,7 @@ class PurifiedClassifier(keras.Model):
         return self.classifier(self.purifier(images), training=False)
 
     def call(self, images, training=False):
+        validate_if_eager(images, self.image_shape)
         if self.gradient_mode == "exact":
             return self.exact_logits(images)
         if self.gradient_mode == "soft":

@@ -125,10 +125,16 @@ def load_model(path, compile=True):
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
+            damaged = archive.testzip()
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(f"{path} must be a .keras file: {_first_line(error)}") from error
+        raise ValueError(f"{path} must be a whole .keras file: {_first_line(error)}") from error
+    if damaged is not None:
+        raise ValueError(f"{path} must be a whole .keras file. Received: {damaged} is damaged")
     _check_config(config, path)
-    return keras.saving.load_model(path, compile=compile, safe_mode=True)
+    try:
+        return keras.saving.load_model(path, compile=compile, safe_mode=True)
+    except Exception as error:
+        raise ValueError(f"{path} must be a whole .keras file: {_first_line(error)}") from error
 
 
 def save(model, name, folder=None, **metadata):

@@ -105,7 +105,7 @@ def advgan(dataset, overrides):
         # fewer passes, so that there are as many steps in the time.
         preset |= {"epochs": 2, "batch_size": 64, "validation_examples": 500}
     if overrides.get("whitebox") and defense == "defensegan":
-        preset |= {"epochs": 1, "train_steps": 200, "batch_size": 64, "warm_start": True}
+        preset |= {"epochs": 1, "train_steps": 60, "batch_size": 64, "warm_start": True}
         preset |= {"learning_rate": 5e-4}
     return preset
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
+from tfpurify.data import validate_if_eager
 from tfpurify.layers import freeze, instance_normalization, strided_discriminator_layers
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
@@ -215,6 +216,7 @@ class AdvGAN(keras.Model):
             labels: Ignored: AdvGAN needs none once it is trained.
         """
         del labels
+        validate_if_eager(images, self.image_shape)
         return self(images)
 
     def perturb(self, images, training=False):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfpurify.data import validate_images
+from tfpurify.data import validate_if_eager
 
 
 class Purifier(keras.Model):
@@ -19,9 +19,9 @@ class Purifier(keras.Model):
         raise NotImplementedError
 
     def call(self, images, training=False):
-        if tf.is_tensor(images) and tf.executing_eagerly():
-            validate_images(images, self.image_shape)
-        return select_nearest(images, self.candidates(images))
+        validate_if_eager(images, self.image_shape)
+        candidates = self.candidates(images)
+        return select_nearest(ops.cast(images, candidates.dtype), candidates)
 
 
 def candidate_errors(images, candidates):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfpurify.data import validate_if_eager
 from tfpurify.losses import projection_error
 from tfpurify.purifiers.base import Purifier
 
@@ -104,6 +105,7 @@ class DefenseGAN(Purifier):
         Raises:
             ValueError: If `z0` has another shape.
         """
+        validate_if_eager(images, self.image_shape)
         z0 = tf.convert_to_tensor(z0)
         if z0.shape.rank == 2:
             z0 = tf.repeat(z0[None], ops.shape(images)[0], axis=0)
