@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +176,9 @@ def test_readme_commands_errors_are_one_line(tmp_path):
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in done.stderr
+
+
+def test_the_readme_shows_what_was_measured():
+    root = Path(report.__file__).parents[1]
+    results = root / "saved_models" / "zoo" / "results.jsonl"
+    assert report.update_readme(root / "README.md", results, is_check=True) == 0
