@@ -1,5 +1,6 @@
 """The few blocks that more than one model is built from."""
 
+import keras
 from keras import layers
 
 
@@ -51,3 +52,28 @@ def strided_discriminator_layers(filters, normalization):
         yield layers.LeakyReLU(negative_slope=0.2)
     yield layers.Flatten()
     yield layers.Dense(1, dtype="float32")
+
+
+class AdversarialModel(keras.Model):
+    """Base of the models whose `generator` and `discriminator` have an optimizer each."""
+
+    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
+        """Takes one optimizer each and builds both, so that a restore finds their variables."""
+        super().compile(**{"optimizer": None, **kwargs})
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        return {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in ("generator_optimizer", "discriminator_optimizer")
+        }
+
+    def compile_from_config(self, config):
+        self.compile(
+            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+        )

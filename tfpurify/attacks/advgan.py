@@ -6,7 +6,12 @@ from keras import layers, ops
 
 from tfpurify import losses
 from tfpurify.data import validate_if_eager
-from tfpurify.layers import freeze, instance_normalization, strided_discriminator_layers
+from tfpurify.layers import (
+    AdversarialModel,
+    freeze,
+    instance_normalization,
+    strided_discriminator_layers,
+)
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
 
@@ -71,7 +76,7 @@ class PerturbationGenerator(keras.Model):
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class AdvGAN(keras.Model):
+class AdvGAN(AdversarialModel):
     """Generative attack: x' = clip(x + epsilon tanh(G(x)), 0, 1).
 
     Minimises `L_adv + alpha L_GAN + beta L_hinge` over the generator, against a discriminator that
@@ -186,24 +191,8 @@ class AdvGAN(keras.Model):
     def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
         """Takes one optimizer each and builds both, so that a restore finds their variables."""
         # Keras picks XLA where there is a GPU, and XLA drops assertions: a dead target would pass.
-        super().compile(**{"optimizer": None, "jit_compile": False, **kwargs})
-        self.generator_optimizer = generator_optimizer
-        self.discriminator_optimizer = discriminator_optimizer
-        self.generator_optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-
-    def get_compile_config(self):
-        if not self.compiled:
-            return None
-        return {
-            name: keras.saving.serialize_keras_object(getattr(self, name))
-            for name in ("generator_optimizer", "discriminator_optimizer")
-        }
-
-    def compile_from_config(self, config):
-        self.compile(
-            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
-        )
+        options = {"jit_compile": False, **kwargs}
+        super().compile(generator_optimizer, discriminator_optimizer, **options)
 
     def call(self, images, training=False):
         return self._add(images, self.perturb(images, training=training))

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.layers import require_at_most_32, strided_discriminator_layers
+from tfpurify.layers import AdversarialModel, require_at_most_32, strided_discriminator_layers
 from tfpurify.vocabulary import PRIOR_LOSSES
 
 
@@ -73,7 +73,7 @@ class Generator(keras.Model):
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class DCGAN(keras.Model):
+class DCGAN(AdversarialModel):
     """Generative adversarial network with two losses to choose from.
 
     `dcgan`: the logistic loss, one discriminator step for each generator step.
@@ -131,27 +131,6 @@ class DCGAN(keras.Model):
         self.generator.build()
         self.discriminator.build((None, *self.image_shape))
         self.built = True
-
-    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
-        """Takes one optimizer each and builds both, so that a restore finds their variables."""
-        super().compile(**{"optimizer": None, **kwargs})
-        self.generator_optimizer = generator_optimizer
-        self.discriminator_optimizer = discriminator_optimizer
-        self.generator_optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-
-    def get_compile_config(self):
-        if not self.compiled:
-            return None
-        return {
-            name: keras.saving.serialize_keras_object(getattr(self, name))
-            for name in ("generator_optimizer", "discriminator_optimizer")
-        }
-
-    def compile_from_config(self, config):
-        self.compile(
-            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
-        )
 
     def call(self, z, training=False):
         return self.generator(z, training=training)
