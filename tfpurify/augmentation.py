@@ -16,8 +16,8 @@ def augment(images, kind, seed):
     Args:
         images: uint8 or float32 (B, H, W, C).
         kind: None; "shift" (translation up to 2 pixels, rotation up to 10 degrees and scale up to
-            10 %, bilinear: digits); "crop_flip" (pad by 4, crop back, flip from left to right in
-            half of the images).
+            10 %, bilinear: digits); "flip" (from left to right in half of the images); "crop_flip"
+            (pad by 4 and crop back, then "flip").
         seed: int tensor (2,).
 
     Returns:
@@ -29,7 +29,8 @@ def augment(images, kind, seed):
     count = tf.shape(images)[0]
     if kind == "shift":
         return _transform(images, _shifts(count, height, width, seed), "BILINEAR")
-    return _transform(images, _crops(count, width, seed), "NEAREST")
+    padding = PADDING if kind == "crop_flip" else 0
+    return _transform(images, _crops(count, width, seed, padding), "NEAREST")
 
 
 def _transform(images, rows, interpolation):
@@ -58,9 +59,9 @@ def _shifts(count, height, width, seed):
     return cos, -sin, offset_x, sin, cos, offset_y
 
 
-def _crops(count, width, seed):
+def _crops(count, width, seed, padding):
     uniform = tf.random.stateless_uniform([3, count], seed)
-    crop_x, crop_y = (tf.floor(uniform[i] * (2 * PADDING + 1)) - PADDING for i in (0, 1))
+    crop_x, crop_y = (tf.floor(uniform[i] * (2 * padding + 1)) - padding for i in (0, 1))
     flipped = tf.cast(uniform[2] < 0.5, tf.float32)
     ones, zeros = tf.ones_like(crop_x), tf.zeros_like(crop_x)
     # A flip reads column (width - 1) - x.

@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from tfpurify.layers import BatchNormalization
 from tfpurify.vocabulary import CLASSIFIERS
 
 
@@ -90,7 +91,7 @@ class VGG13(Classifier):
 
 def _normalised_conv(filters):
     yield layers.Conv2D(filters, 3, padding="same", use_bias=False)
-    yield layers.BatchNormalization()
+    yield BatchNormalization()
     yield layers.ReLU()
 
 

@@ -15,7 +15,7 @@ from tfpurify import augmentation, batching, sources, vocabulary
 from tfpurify.embedded import SAMPLE_SIZES, SAMPLE_VALIDATION_SIZE, sample_path
 
 SPLITS = ("train", "validation", "test")
-AUGMENTATIONS = (None, "shift", "crop_flip")
+AUGMENTATIONS = (None, "shift", "flip", "crop_flip")
 VALIDATION_SIZE = 5000
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_MNIST_HOST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -253,7 +253,7 @@ def training_batches(
         seed: integer.
         epochs: number of the run's last epoch + 1.
         initial_epoch: number of the first epoch to make.
-        augment: None, "shift" or "crop_flip", see `augmentation.augment`.
+        augment: None, "shift", "flip" or "crop_flip", see `augmentation.augment`.
         data_dir: see `resolve_source`.
         source: see `resolve_source`.
         split: see `load_dataset`.

@@ -1,7 +1,37 @@
 """The few blocks that more than one model is built from."""
 
 import keras
-from keras import layers
+import tensorflow as tf
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class BatchNormalization(layers.BatchNormalization):
+    """Keras's batch normalisation of images, by TensorFlow's fused kernel.
+
+    Same weights and outputs as Keras's layer, whose separate mean, variance and affine steps cost
+    as much as VGG13's convolutions on a CPU. The moving variance takes the unbiased estimate.
+
+    Input: `(batch, height, width, channels)`, float32 or bfloat16.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        is_training = bool(training and self.trainable)
+        statistics = () if is_training else (self.moving_mean, self.moving_variance)
+        mean, variance = (ops.cast(value, "float32") for value in statistics or ([], []))
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            is_training=is_training,
+        )
+        if is_training:
+            for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        return outputs
 
 
 def instance_normalization():

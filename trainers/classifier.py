@@ -9,7 +9,7 @@ def build_model(config, spec, total_steps):
     """Returns a compiled classifier.
 
     Args:
-        config: `classifier` and `learning_rate` are read.
+        config: `classifier`, `optimizer`, `learning_rate` and `weight_decay` are read.
         spec: The `DatasetSpec`.
         total_steps: Length of the one-cycle schedule.
     """
@@ -26,8 +26,14 @@ def build_model(config, spec, total_steps):
         warmup_target=config["learning_rate"],
         warmup_steps=warmup_steps,
     )
+    if config["optimizer"] == "sgd":
+        optimizer = keras.optimizers.SGD(
+            schedule, momentum=0.9, nesterov=True, weight_decay=config["weight_decay"]
+        )
+    else:
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=config["weight_decay"])
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=1e-4),
+        optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
