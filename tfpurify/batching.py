@@ -8,7 +8,7 @@ import tensorflow as tf
 IN_MEMORY_BYTES = 200_000_000
 
 
-def shuffled_batches(examples, batch_size, seed, epochs, initial_epoch=0):
+def shuffled_batches(examples, batch_size, seed, epochs, initial_epoch=0, steps_per_epoch=None):
     """Batches all epochs of a run, each in an order of its own; the rest of an epoch is dropped.
 
     Images are held in memory when they are small as uint8, else read anew each epoch and shuffled
@@ -20,17 +20,24 @@ def shuffled_batches(examples, batch_size, seed, epochs, initial_epoch=0):
         seed: integer.
         epochs: number of the run's last epoch + 1.
         initial_epoch: number of the first epoch to make.
+        steps_per_epoch: batches that count as an epoch; a whole pass if None. Every pass over the
+            images has an order of its own, however long an epoch is.
 
     Returns:
         `tf.data.Dataset` of (step, uint8 images, labels), where the step counts from epoch 0.
     """
     image_bytes = np.prod(examples.element_spec[0].shape)
+    pass_steps = int(examples.cardinality()) // batch_size
+    steps_per_epoch = steps_per_epoch or pass_steps
+    first, last = initial_epoch * steps_per_epoch, epochs * steps_per_epoch
     if int(examples.cardinality()) * image_bytes <= IN_MEMORY_BYTES:
-        return _from_memory(examples, batch_size, seed, epochs, initial_epoch)
-    return _streamed(examples, batch_size, seed, epochs, initial_epoch)
+        return _from_memory(examples, batch_size, seed, first, last)
+    first_pass, last_pass = first // pass_steps, -(-last // pass_steps)
+    batches = _streamed(examples, batch_size, seed, last_pass, first_pass)
+    return batches.skip(first - first_pass * pass_steps).take(last - first)
 
 
-def _from_memory(examples, batch_size, seed, epochs, initial_epoch):
+def _from_memory(examples, batch_size, seed, first, last):
     count = int(examples.cardinality())
     steps = count // batch_size
     all_images = np.empty((count, *examples.element_spec[0].shape), np.uint8)
@@ -51,7 +58,7 @@ def _from_memory(examples, batch_size, seed, epochs, initial_epoch):
         )
         return step, tf.gather(all_images, shuffled), tf.gather(all_labels, shuffled)
 
-    step_numbers = tf.data.Dataset.range(initial_epoch * steps, epochs * steps)
+    step_numbers = tf.data.Dataset.range(first, last)
     return step_numbers.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
 
 

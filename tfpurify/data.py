@@ -241,6 +241,7 @@ def training_batches(
     split="train",
     limit=None,
     train_files=None,
+    steps_per_epoch=None,
 ):
     """Makes the shuffled batches of all epochs of a run, as one dataset.
 
@@ -259,6 +260,7 @@ def training_batches(
         split: see `load_dataset`.
         limit: use only the first so many images.
         train_files: file patterns to read instead, see `examples_from_files`.
+        steps_per_epoch: batches that count as an epoch; a whole pass if None.
 
     Returns:
         (dataset, steps_per_epoch): `tf.data.Dataset` of (images float32 (B, H, W, C) in [0, 1],
@@ -289,11 +291,14 @@ def training_batches(
             f"`batch_size` must be in [1, {count}], the number of images. "
             f"Received: batch_size={batch_size}"
         )
-    batches = batching.shuffled_batches(examples, batch_size, seed, epochs, initial_epoch)
+    steps_per_epoch = steps_per_epoch or count // batch_size
+    batches = batching.shuffled_batches(
+        examples, batch_size, seed, epochs, initial_epoch, steps_per_epoch
+    )
 
     def finish(step, images, labels):
         images, labels = _to_float(images, labels)
         return augmentation.augment(images, augment, tf.stack([seed, step])), labels
 
     batches = batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE), count // batch_size
+    return batches.prefetch(tf.data.AUTOTUNE), steps_per_epoch

@@ -6,7 +6,7 @@ from keras import ops
 
 from tfpurify.data import validate_if_eager
 from tfpurify.layers import freeze
-from tfpurify.purifiers.base import identity_backward, soft_min_weights
+from tfpurify.purifiers.base import identity_backward, nearest_candidates, soft_min_weights
 from tfpurify.vocabulary import GRADIENT_MODES
 
 
@@ -24,6 +24,8 @@ class PurifiedClassifier(keras.Model):
             logits are mixed by a soft-min over the candidates' distances. The forward value is that
             mixture, not the purifier's: a target for attacks to climb, never one to evaluate.
         temperature: Of `soft`, in units of the mean squared distance.
+        soft_candidates: How many of the nearest candidates `soft` classifies and mixes; all if
+            None. The others weigh little where the distances differ by more than the temperature.
 
     Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
     Outputs: logits `(batch, num_classes)`.
@@ -31,7 +33,15 @@ class PurifiedClassifier(keras.Model):
     Source: the study, Figure 1; BPDA from Athalye et al. 2018, section 4.1.
     """
 
-    def __init__(self, purifier, classifier, gradient_mode="exact", temperature=0.005, **kwargs):
+    def __init__(
+        self,
+        purifier,
+        classifier,
+        gradient_mode="exact",
+        temperature=0.005,
+        soft_candidates=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if gradient_mode not in GRADIENT_MODES:
             raise ValueError(
@@ -40,12 +50,17 @@ class PurifiedClassifier(keras.Model):
             )
         if temperature <= 0:
             raise ValueError(f"`temperature` must be > 0. Received: temperature={temperature}")
+        if soft_candidates is not None and soft_candidates < 1:
+            raise ValueError(
+                f"`soft_candidates` must be >= 1. Received: soft_candidates={soft_candidates}"
+            )
         self.purifier = purifier
         self.classifier = classifier
         freeze(purifier)
         freeze(classifier)
         self.gradient_mode = gradient_mode
         self.temperature = temperature
+        self.soft_candidates = soft_candidates
         self.image_shape = purifier.image_shape
 
     def build(self, input_shape=None):
@@ -70,6 +85,8 @@ class PurifiedClassifier(keras.Model):
 
     def _soft_logits(self, images):
         candidates = self.purifier.candidates(images)
+        if self.soft_candidates is not None:
+            candidates = nearest_candidates(images, candidates, self.soft_candidates)
         weights = soft_min_weights(images, candidates, self.temperature)
         logits = self.classifier(ops.reshape(candidates, (-1, *self.image_shape)), training=False)
         logits = ops.reshape(logits, (-1, candidates.shape[1], logits.shape[-1]))
@@ -82,6 +99,7 @@ class PurifiedClassifier(keras.Model):
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "gradient_mode": self.gradient_mode,
             "temperature": self.temperature,
+            "soft_candidates": self.soft_candidates,
         }
 
     @classmethod

@@ -1,5 +1,6 @@
 """What happens each epoch: checkpoints, image rows, a stop where a loss is not finite."""
 
+import json
 import math
 import os
 import re
@@ -62,6 +63,50 @@ class EpochCheckpoint(keras.callbacks.Callback):
         for old in older:
             if old != path:
                 old.unlink()
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the highest value of a validation metric.
+
+    `keras.callbacks.ModelCheckpoint` forgets the best value when a run goes on; here it is in the
+    file beside the weights.
+
+    Args:
+        folder: Of the run; the files are in its `checkpoints/`.
+        metric: Name without `val_`; None keeps nothing.
+    """
+
+    def __init__(self, folder, metric):
+        super().__init__()
+        self.weights_path = Path(folder) / "checkpoints" / "best.weights.h5"
+        self.logs_path = self.weights_path.with_name("best.json")
+        self.metric = metric and f"val_{metric}"
+
+    def _best(self):
+        return json.loads(self.logs_path.read_text()) if self.logs_path.exists() else {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.metric is None or logs[self.metric] <= self._best().get(self.metric, -math.inf):
+            return
+        self.weights_path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.weights_path.with_name(".best.weights.h5")
+        self.model.save_weights(aside, overwrite=True)
+        os.replace(aside, self.weights_path)
+        best = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        aside = self.logs_path.with_name(".best.json")
+        aside.write_text(json.dumps(best))
+        os.replace(aside, self.logs_path)
+
+    def restore(self, model, logs):
+        """Leaves the model with its best weights and returns their logs; `logs` if none is kept."""
+        if self.metric is None or not self.logs_path.exists():
+            return logs
+        best = self._best()
+        model.load_weights(self.weights_path)
+        logging.info(
+            "Epoch %d is the best: %s = %.4f", best.pop("epoch"), self.metric, best[self.metric]
+        )
+        return best
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):

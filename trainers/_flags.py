@@ -42,8 +42,14 @@ def _define_common():
     flags.DEFINE_string("output_dir", None, "Where runs/ and saved_models/ are written.")
     flags.DEFINE_string("name", None, "Name of the run, if not the usual one.")
     flags.DEFINE_enum("classifier", None, vocabulary.CLASSIFIERS, "Classifier.")
-    flags.DEFINE_integer("epochs", None, "Passes over the training images.", lower_bound=1)
+    flags.DEFINE_integer("epochs", None, "Number of epochs.", lower_bound=1)
     flags.DEFINE_integer("train_steps", None, "Cap on the number of steps.", lower_bound=1)
+    flags.DEFINE_integer(
+        "steps_per_epoch",
+        None,
+        "Steps that count as an epoch; a whole pass if not given.",
+        lower_bound=1,
+    )
     flags.DEFINE_integer("batch_size", None, "Images in a step.", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "Peak step size of the optimizer.", lower_bound=0.0)
     flags.DEFINE_integer(
@@ -69,6 +75,15 @@ def _define_puvae():
         "classification_warmup_steps", None, "Steps over which its weight rises.", lower_bound=0
     )
     flags.DEFINE_float("noise_scale", None, "Latent noise in purification.", lower_bound=0.0)
+    flags.DEFINE_float(
+        "input_noise", None, "Bound of the uniform noise on training images.", lower_bound=0.0
+    )
+    flags.DEFINE_enum(
+        "classification_labels",
+        None,
+        vocabulary.CLASSIFICATION_LABELS,
+        "Under which label the reconstruction is made that the classifier has to recognise.",
+    )
 
 
 def _define_defensegan():
@@ -119,6 +134,9 @@ def _define_advgan():
     )
     flags.DEFINE_enum(
         "gradient_mode", None, vocabulary.GRADIENT_MODES, "How gradients cross the purifier."
+    )
+    flags.DEFINE_integer(
+        "soft_candidates", None, "Nearest candidates that `soft` mixes; all.", lower_bound=1
     )
     _define_descent()
 

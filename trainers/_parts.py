@@ -6,6 +6,7 @@ from absl import logging
 
 from tfpurify import zoo
 from tfpurify.data import get_spec
+from trainers import _presets
 
 
 def classifier_part(dataset, architecture=None):
@@ -21,9 +22,11 @@ def purifier_part(defense, dataset):
     return f"{name}_{dataset}", f"python -m trainers.{defense} --dataset={dataset}"
 
 
-def attack_part(dataset):
+def attack_part(dataset, epsilon):
     """Returns the name of the attack on the bare classifier and the command that trains it."""
-    return f"advgan_{dataset}_whitebox_none", f"python -m trainers.advgan --dataset={dataset}"
+    options = {"dataset": dataset, "epsilon": epsilon}
+    name = _presets.run_name("advgan", _presets.resolve("advgan", options))
+    return name, f"python -m trainers.advgan --dataset={dataset} --epsilon={epsilon}"
 
 
 def _path(name, output_dir):

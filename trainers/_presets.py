@@ -2,6 +2,7 @@
 
 import re
 
+from tfpurify.study import STUDY_EPSILON
 from tfpurify.vocabulary import CLASSIFIERS, DATASETS
 
 _COMMON = {
@@ -10,6 +11,7 @@ _COMMON = {
     "data_source": "auto",
     "output_dir": ".",
     "train_steps": None,
+    "steps_per_epoch": None,
     "validation_examples": None,
     "eval_examples": None,
     "seed": 0,
@@ -49,6 +51,8 @@ def puvae(dataset, _):
         "classification_weight": 0.1,
         "classification_warmup_steps": 2000,
         "noise_scale": 0.0,
+        "input_noise": 0.0,
+        "classification_labels": "true",
     }
 
 
@@ -88,7 +92,7 @@ def advgan(dataset, overrides):
         "distillation_epochs": 1,
         "targeted": False,
         "target_class": 0,
-        "epsilon": 0.2,
+        "epsilon": STUDY_EPSILON,
         "epochs": 2 if overrides.get("blackbox", "none") != "none" else 4,
         "batch_size": 128,
         "learning_rate": 1e-3,
@@ -100,6 +104,7 @@ def advgan(dataset, overrides):
         "kappa": 2.0,
         "bottleneck_channels": 32 if dataset != "cifar10" else 96,
         "gradient_mode": "soft" if defense == "puvae" else "bpda",
+        "soft_candidates": None if dataset != "cifar10" else 3,
         "warm_start": False,
         "num_steps": 20,
         "num_restarts": 10,
@@ -145,7 +150,8 @@ def resolve(trainer, overrides):
         )
     config |= given
     _require_choice("classifier", config["classifier"], CLASSIFIERS)
-    for name in ("epochs", "batch_size", "train_steps", "num_steps", "num_restarts"):
+    counts = ("epochs", "batch_size", "train_steps", "steps_per_epoch", "num_steps", "num_restarts")
+    for name in counts:
         if config.get(name) is not None and config[name] < 1:
             raise ValueError(f"`{name}` must be >= 1. Received: {name}={config[name]}")
     if config["name"] is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", config["name"]):
@@ -213,4 +219,6 @@ def run_name(trainer, config):
         parts.append(config["defense"])
     if config["targeted"]:
         parts.append(f"target{config['target_class']}")
+    if config["epsilon"] != STUDY_EPSILON:
+        parts.append(f"eps{255 * config['epsilon']:.4g}")
     return "_".join(parts)

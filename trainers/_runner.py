@@ -159,46 +159,49 @@ class Run:
         return steps_per_epoch * epochs
 
     def _plan(self, epochs=None):
-        epochs = epochs or self.config["epochs"]
         _, steps_per_epoch = self._training_batches(epochs)
+        epochs = epochs or self.config["epochs"]
         cap = self.config["train_steps"]
         if cap is None:
             return steps_per_epoch, epochs
         steps_per_epoch = min(steps_per_epoch, cap)
         return steps_per_epoch, min(epochs, cap // steps_per_epoch)
 
-    def _training_batches(self, epochs, initial_epoch=0):
+    def _training_batches(self, epochs=None, initial_epoch=0):
+        """Returns batches of the run's own epochs; of `epochs` whole passes, if given."""
         return data.training_batches(
             self.config["dataset"],
             self.config["batch_size"],
             self.config["seed"],
-            epochs,
+            epochs or self.config["epochs"],
             initial_epoch=initial_epoch,
             augment=self.config.get("augment"),
             data_dir=self.config["data_dir"],
             source=self.source,
             train_files=self.train_files or None,
+            steps_per_epoch=self.config.get("steps_per_epoch") if epochs is None else None,
         )
 
     def full_precision(self, model, build):
-        """Returns the trained model in float32: itself, or a new one with its last checkpoint."""
+        """Returns the trained model in float32: itself, or a new one with its weights."""
         if not self.config["mixed_precision"]:
             return model
-        model = build()
-        _callbacks.EpochCheckpoint(self.folder / "checkpoints").restore(model)
-        return model
+        full = build()
+        full.set_weights(model.get_weights())
+        return full
 
-    def train(self, model, image_row=None, stage=".", epochs=None):
+    def train(self, model, image_row=None, stage=".", epochs=None, best=None):
         """Fits a compiled model, from the last checkpoint if there is one.
 
         Args:
             model: Compiled and built.
             image_row: Function images -> dictionary of name -> images, drawn each epoch.
             stage: Folder of this training within the run's, if there are several.
-            epochs: If not the configuration's.
+            epochs: Whole passes over the images; the configuration's epochs if None.
+            best: Validation metric whose highest epoch the model is left with; the last if None.
 
         Returns:
-            The logs of the last epoch.
+            The logs of the epoch that the model is left with.
 
         Raises:
             FloatingPointError: If a loss is not finite.
@@ -208,16 +211,19 @@ class Run:
         checkpoints = _callbacks.EpochCheckpoint(folder / "checkpoints")
         initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
         self.resumed_after_epoch = initial_epoch
-        steps_per_epoch, epochs = self._plan(epochs)
+        passes = epochs
+        steps_per_epoch, epochs = self._plan(passes)
+        keep_best = _callbacks.KeepBest(folder, best)
         if initial_epoch >= epochs:
             logging.info("%s is already trained for %d epochs", folder, initial_epoch)
-            return {}
+            return keep_best.restore(model, {})
         log_dir = str(folder / "tensorboard")
         self._write_hparams(log_dir)
         callbacks = [
             _callbacks.StopOnNonFiniteLoss(),
             checkpoints,
             keras.callbacks.TensorBoard(log_dir, write_graph=False),
+            keep_best,
             keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
         ]
         if image_row is not None:
@@ -225,7 +231,7 @@ class Run:
             callbacks.append(_callbacks.ImageRow(log_dir, images, image_row))
         try:
             history = model.fit(
-                self._training_batches(epochs, initial_epoch)[0],
+                self._training_batches(passes, initial_epoch)[0],
                 steps_per_epoch=steps_per_epoch,
                 epochs=epochs,
                 initial_epoch=initial_epoch,
@@ -240,7 +246,8 @@ class Run:
             if message is None:
                 raise
             raise ValueError(message.group()) from error
-        return {name: values[-1] for name, values in history.history.items()}
+        last = {name: values[-1] for name, values in history.history.items()}
+        return keep_best.restore(model, last)
 
     def _validation_batches(self):
         return self.batches("validation", self.config["validation_examples"])

@@ -61,7 +61,9 @@ def _training_target(run, classifier, purifier):
             num_restarts=config["num_restarts"],
             chunk_size=config["batch_size"],
         )
-    return PurifiedClassifier(purifier, classifier, config["gradient_mode"])
+    return PurifiedClassifier(
+        purifier, classifier, config["gradient_mode"], soft_candidates=config["soft_candidates"]
+    )
 
 
 def _distil(run, black_box):
@@ -118,7 +120,7 @@ def run_fn(fn_args):
     if config["defense"] != "none":
         needed.append(_parts.purifier_part(config["defense"], config["dataset"]))
     if config["warm_start"]:
-        needed.append(_parts.attack_part(config["dataset"]))
+        needed.append(_parts.attack_part(config["dataset"], config["epsilon"]))
     _parts.require_parts(needed, run.output_dir)
     classifier = run.classifier()
     purifier = _parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
@@ -139,11 +141,12 @@ def run_fn(fn_args):
     with run.precision():
         model = build()
     if config["warm_start"]:
-        name, command = _parts.attack_part(config["dataset"])
+        name, command = _parts.attack_part(config["dataset"], config["epsilon"])
         trained = _parts.load_part(name, run.output_dir, command)
         model.generator.set_weights(trained.generator.get_weights())
         model.discriminator.set_weights(trained.discriminator.get_weights())
-    logs = run.train(model, _image_row(model, purifier, config["epsilon"]))
+    image_row = _image_row(model, purifier, config["epsilon"])
+    logs = run.train(model, image_row, best="attack_success_rate")
     model = run.full_precision(model, build)
     run.save(model)
     is_through_purifier = purifier is not None and config["whitebox"]

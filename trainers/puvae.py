@@ -24,6 +24,8 @@ def build_model(config, spec, classifier, total_steps):
         "classification_weight",
         "classification_warmup_steps",
         "noise_scale",
+        "input_noise",
+        "classification_labels",
         "seed",
     )
     model = PuVAE(

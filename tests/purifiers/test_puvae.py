@@ -215,7 +215,7 @@ def test_training_without_a_classifier_is_refused(make_puvae, small_batch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"noise_scale": -0.1}, "`noise_scale` and `training_noise` must be >= 0"),
+        ({"noise_scale": -0.1}, "`noise_scale` must be >= 0"),
         ({"training_noise": -1.0}, "training_noise=-1.0"),
     ],
 )

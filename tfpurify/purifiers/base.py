@@ -60,6 +60,19 @@ def select_nearest(images, candidates):
     return tf.gather(candidates, nearest, axis=1, batch_dims=1)
 
 
+def nearest_candidates(images, candidates, count):
+    """Returns the `count` candidates nearest to each image, `(batch, count, H, W, C)`.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        candidates: `(batch, K, height, width, channels)`.
+        count: At most K; all K if it is more.
+    """
+    errors = candidate_errors(images, candidates)
+    _, nearest = ops.top_k(-errors, min(count, candidates.shape[1]))
+    return tf.gather(candidates, nearest, axis=1, batch_dims=1)
+
+
 def soft_min_weights(images, candidates, temperature=0.005):
     """Softmax of minus the candidates' errors: `(batch, K)`, summing to one.
 

@@ -7,6 +7,7 @@ from keras import layers, ops
 from tfpurify import losses
 from tfpurify.layers import freeze, require_at_most_32
 from tfpurify.purifiers.base import Purifier
+from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
 
 @keras.saving.register_keras_serializable("tfpurify")
@@ -34,6 +35,12 @@ class PuVAE(Purifier):
             drowns the reconstruction's and kills the ReLUs.
         training_noise: Scale of the latent noise in training.
         noise_scale: Scale of the latent noise in purification. 0 makes it deterministic.
+        input_noise: Half the width of the uniform noise that is added to the encoder's images in
+            training, on the [0, 1] scale; the reconstruction's target stays clean.
+        classification_labels: Under which labels the reconstructions are made that the source
+            classifier has to recognise: `true`, as in the paper, or `random`. With `true` and a
+            large weight the decoder paints the label into any image, so that a wrong label's
+            candidate is taken for that label; `random` asks for the true class whatever the label.
         seed: Of the latent noise.
 
     Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
@@ -64,6 +71,8 @@ class PuVAE(Purifier):
         classification_warmup_steps=0,
         training_noise=1.0,
         noise_scale=0.0,
+        input_noise=0.0,
+        classification_labels="true",
         seed=0,
         **kwargs,
     ):
@@ -71,10 +80,17 @@ class PuVAE(Purifier):
         require_at_most_32(image_shape)
         if latent_dim < 1:
             raise ValueError(f"`latent_dim` must be >= 1. Received: latent_dim={latent_dim}")
-        if noise_scale < 0 or training_noise < 0:
+        for name, value in (
+            ("noise_scale", noise_scale),
+            ("training_noise", training_noise),
+            ("input_noise", input_noise),
+        ):
+            if value < 0:
+                raise ValueError(f"`{name}` must be >= 0. Received: {name}={value}")
+        if classification_labels not in CLASSIFICATION_LABELS:
             raise ValueError(
-                "`noise_scale` and `training_noise` must be >= 0. "
-                f"Received: noise_scale={noise_scale}, training_noise={training_noise}"
+                f"`classification_labels` must be one of {list(CLASSIFICATION_LABELS)}. "
+                f"Received: classification_labels={classification_labels!r}"
             )
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
@@ -85,6 +101,8 @@ class PuVAE(Purifier):
         self.classification_warmup_steps = classification_warmup_steps
         self.training_noise = training_noise
         self.noise_scale = noise_scale
+        self.input_noise = input_noise
+        self.classification_labels = classification_labels
         self.seed = seed
         self.classifier = classifier
         if classifier is not None:
@@ -163,27 +181,43 @@ class PuVAE(Purifier):
     def _noise(self, shape, step):
         return tf.random.stateless_normal(shape, seed=tf.stack([self.seed, tf.cast(step, "int32")]))
 
+    def _uniform(self, shape, step, stream, low, high):
+        """Returns uniform numbers that depend on the seed, the step and the stream alone."""
+        seed = tf.random.fold_in([self.seed, stream], tf.cast(step, "int32"))
+        dtype = "int32" if isinstance(low, int) else "float32"
+        return tf.random.stateless_uniform(shape, seed, low, high, dtype)
+
     def reconstruct(self, images, labels, noise):
         """Returns `(reconstructions, z_mean, z_stddev)` under the given labels `(batch,)`."""
+        return self._reconstruct(self.encode_features(images), labels, noise)
+
+    def _reconstruct(self, features, labels, noise):
         one_hot_labels = ops.one_hot(labels, self.num_classes)
-        z_mean, z_stddev = self.encode_labels(self.encode_features(images), one_hot_labels)
+        z_mean, z_stddev = self.encode_labels(features, one_hot_labels)
         return self.decode(z_mean + noise * z_stddev, one_hot_labels), z_mean, z_stddev
 
-    def compute_losses(self, images, labels, noise):
+    def compute_losses(self, images, labels, noise, inputs=None, classified_labels=None):
         """Returns the weighted sum and its three parts, each averaged over the batch.
 
         Args:
             images: `(batch, height, width, channels)`, clean.
             labels: `(batch,)`, true.
             noise: `(batch, latent_dim)`, or 0.
+            inputs: What the encoder sees of the images; the images if None.
+            classified_labels: `(batch,)`, the labels under which the source classifier sees
+                reconstructions; the true ones if None.
         """
         if self.classifier is None:
             raise ValueError(
                 "Training a PuVAE needs its source classifier: PuVAE(..., classifier=classifier). "
                 "Received: classifier=None"
             )
-        reconstructions, z_mean, z_stddev = self.reconstruct(images, labels, noise)
-        logits = self.classifier(reconstructions, training=False)
+        features = self.encode_features(images if inputs is None else inputs)
+        reconstructions, z_mean, z_stddev = self._reconstruct(features, labels, noise)
+        classified = reconstructions
+        if classified_labels is not None:
+            classified, _, _ = self._reconstruct(features, classified_labels, noise)
+        logits = self.classifier(classified, training=False)
         parts = {
             "reconstruction_loss": ops.mean(losses.reconstruction_loss(images, reconstructions)),
             "kl_loss": ops.mean(losses.kl_loss(z_mean, z_stddev)),
@@ -204,10 +238,17 @@ class PuVAE(Purifier):
 
     def train_step(self, data):
         images, labels = data
+        step = self.optimizer.iterations
         noise_shape = (ops.shape(images)[0], self.latent_dim)
-        noise = self.training_noise * self._noise(noise_shape, self.optimizer.iterations)
+        noise = self.training_noise * self._noise(noise_shape, step)
+        inputs, classified_labels = None, None
+        if self.input_noise > 0:
+            uniform = self._uniform(ops.shape(images), step, 1, -1.0, 1.0)
+            inputs = ops.clip(images + self.input_noise * uniform, 0.0, 1.0)
+        if self.classification_labels == "random":
+            classified_labels = self._uniform(ops.shape(labels), step, 2, 0, self.num_classes)
         with tf.GradientTape() as tape:
-            step_losses = self.compute_losses(images, labels, noise)
+            step_losses = self.compute_losses(images, labels, noise, inputs, classified_labels)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(step_losses["loss"], variables), variables)
         return self._update_trackers(step_losses)
@@ -240,6 +281,8 @@ class PuVAE(Purifier):
             "classification_warmup_steps": self.classification_warmup_steps,
             "training_noise": self.training_noise,
             "noise_scale": self.noise_scale,
+            "input_noise": self.input_noise,
+            "classification_labels": self.classification_labels,
             "seed": self.seed,
         }
 
