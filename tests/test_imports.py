@@ -14,10 +14,10 @@ ROOT = Path(tfpurify.__file__).parents[1]
 
 # Each may import what comes before it. A package is one entry: its modules may import each other.
 ORDER = (
-    *("vocabulary", "embedded", "augmentation", "batching", "sources", "data"),
-    *("losses", "layers", "classifiers", "purifiers", "purified_classifier", "attacks"),
-    *("checks", "records", "evaluation", "export", "zoo"),
-    *("study", "tables", "figures", "report", "trainers"),
+    *("vocabulary", "files", "embedded", "augmentation", "batching", "sources", "data"),
+    *("losses", "checks", "records", "zoo", "layers"),
+    *("classifiers", "purifiers", "purified_classifier", "attacks", "evaluation", "export"),
+    *("study", "distances", "page", "tables", "figures", "report", "trainers"),
 )
 FORBIDDEN = {("attacks", "purifiers"), ("attacks", "purified_classifier")}
 # Writes the sample out of the data sets; a program, which nothing imports.

@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from tfpurify.layers import BatchNormalization
+from tfpurify.layers import BatchNormalization, Pretrained
 from tfpurify.vocabulary import CLASSIFIERS
 
 
-class Classifier(keras.Model):
+class Classifier(Pretrained, keras.Model):
     """Base of the classifiers: one stack of layers from images to logits.
 
     Args:

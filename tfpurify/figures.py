@@ -4,10 +4,19 @@ import dataclasses
 import os
 from pathlib import Path
 
-from tfpurify.study import STUDY, STUDY_CELLS, datasets, display, pick
+from tfpurify.study import (
+    STUDY,
+    STUDY_CELLS,
+    STUDY_EPSILON,
+    datasets,
+    display,
+    pick,
+    study_records,
+)
 
 _OURS, _STUDY = "#2f6db5", "#c9c9c9"
 _RIGHT, _WRONG = "#1b7f3b", "#b3261e"
+_THREATS = {"blackbox": "#8fb8de", "blind": "#e0a83c", "whitebox": "#b3261e"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +105,106 @@ def _draw_rates(axis, records, dataset):
 def _once(label, place):
     """Returns a label for the legend at the first place only."""
     return label if place == 0 else "_"
+
+
+_MARKERS = {"none": "o", "puvae": "s", "defensegan": "^"}
+
+
+def figure_trade_off(records, path):
+    """Draws what each purifier costs against what it protects, one panel for each data set.
+
+    Args:
+        records: Records as `tfpurify.records.make_record` makes them.
+        path: A PNG file.
+    """
+    found = datasets(records)
+    figure, axes = _new_figure(1, len(found), (4.2 * len(found), 3.9))
+    for axis, dataset in zip(axes[0], found, strict=True):
+        for record in study_records(records, dataset):
+            purifier = record["purifier"]
+            if record["robust_accuracy"] is None or purifier not in _MARKERS:
+                continue
+            kind = "clean_accuracy" if purifier == "none" else "purified_clean_accuracy"
+            threat = record["threat_model"]
+            axis.scatter(
+                100 * record[kind],
+                100 * record["robust_accuracy"],
+                marker=_MARKERS[purifier],
+                color=_THREATS[threat],
+                edgecolor="black",
+                linewidth=0.5,
+                s=44,
+            )
+        axis.set_title(display(dataset), fontsize=10)
+        axis.set_xlabel("accuracy without an attack, %")
+        axis.set_ylim(-4, 104)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("robust accuracy, %")
+    for purifier, marker in _MARKERS.items():
+        name = "no purifier" if purifier == "none" else display(purifier)
+        axes[0, 0].scatter([], [], marker=marker, color="white", edgecolor="black", label=name)
+    for threat, color in _THREATS.items():
+        axes[0, 0].scatter([], [], marker="o", color=color, label=threat)
+    figure.legend(frameon=False, loc="outside lower center", ncols=6, fontsize=8)
+    _save(figure, path)
+
+
+def figure_distances(distances, path):
+    """Draws histograms of how far a purifier moves clean and attacked images.
+
+    Args:
+        distances: Lines as `tfpurify.distances.make_distances` makes them.
+        path: A PNG file.
+    """
+    rows = sorted({line["dataset"] for line in distances}, key=list(STUDY).index)
+    lines = {
+        (line["dataset"], line["purifier"]): line
+        for line in distances
+        if line["epsilon"] == STUDY_EPSILON
+    }
+    purifiers = ("puvae", "defensegan")
+    figure, axes = _new_figure(len(rows), 2, (8.4, 2.6 * len(rows)))
+    for dataset, row_axes in zip(rows, axes, strict=True):
+        for purifier, axis in zip(purifiers, row_axes, strict=True):
+            axis.set_title(f"{display(dataset)}, {display(purifier)}", fontsize=10)
+            axis.spines[["top", "right"]].set_visible(False)
+            if (dataset, purifier) in lines:
+                _draw_distances(axis, lines[dataset, purifier])
+            else:
+                axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes)
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _draw_distances(axis, line):
+    for kind, color in (("clean", _OURS), ("adversarial", _WRONG)):
+        shares = [100 * count / line["n"] for count in line[f"{kind}_counts"]]
+        label = {"clean": "clean", "adversarial": "AdvGAN, blind"}[kind]
+        axis.stairs(shares, line["edges"], color=color, fill=True, alpha=0.45, label=label)
+    axis.set_xlabel(f"mean squared error, n={line['n']}", fontsize=8)
+    axis.set_ylabel("images, %", fontsize=8)
+
+
+def figure_seconds(distances, path):
+    """Draws the time that each purifier takes for an image, on a logarithmic scale.
+
+    Args:
+        distances: Lines as `tfpurify.distances.make_distances` makes them.
+        path: A PNG file.
+    """
+    seconds = {(line["dataset"], line["purifier"]): line["seconds_per_image"] for line in distances}
+    names = [f"{display(dataset)}, {display(purifier)}" for dataset, purifier in seconds]
+    figure, axes = _new_figure(1, 1, (8.4, 0.9 + 0.34 * len(names)))
+    axis, values = axes[0, 0], [1000 * value for value in seconds.values()]
+    axis.barh(names, values, color=_OURS)
+    for place, value in enumerate(values):
+        axis.text(value * 1.08, place, f"{value:.3g} ms", va="center", fontsize=8)
+    axis.set_xscale("log")
+    axis.margins(x=0.2)
+    axis.invert_yaxis()
+    axis.set_xlabel("milliseconds an image, on the machine that made the record")
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
 
 
 def figure_images(rows, path):

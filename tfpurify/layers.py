@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from tfpurify import zoo
+
 
 @keras.saving.register_keras_serializable("tfpurify")
 class BatchNormalization(layers.BatchNormalization):
@@ -84,7 +86,50 @@ def strided_discriminator_layers(filters, normalization):
     yield layers.Dense(1, dtype="float32")
 
 
-class AdversarialModel(keras.Model):
+class Pretrained:
+    """Gives a model class `from_preset` and `presets`, from the zoo of shipped weights."""
+
+    @classmethod
+    def presets(cls, folder=None):
+        """Returns the presets that `from_preset` of this class takes: name -> card.
+
+        Args:
+            folder: The zoo's folder. Defaults to `zoo.default_folder()`.
+        """
+        names = {found.__name__ for found in _with_subclasses(cls)}
+        return {
+            name: card
+            for name, card in zoo.list_presets(folder).items()
+            if card.get("class_name") in names
+        }
+
+    @classmethod
+    def from_preset(cls, name, folder=None):
+        """Returns a trained model: verified by its digest, weights in float32, built.
+
+        Args:
+            name: A name that `presets()` lists.
+            folder: The zoo's folder. Defaults to `zoo.default_folder()`.
+
+        Raises:
+            ValueError: If there is no such preset of this class, or its file is damaged.
+        """
+        found = cls.presets(folder)
+        if name not in found:
+            listed = ", ".join(found) or "there is none"
+            raise ValueError(
+                f"`name` must be a preset of {cls.__name__}: {listed}. Received: name={name!r}"
+            )
+        return zoo.load(name, folder)
+
+
+def _with_subclasses(cls):
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
+class AdversarialModel(Pretrained, keras.Model):
     """Base of the models whose `generator` and `discriminator` have an optimizer each."""
 
     def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):

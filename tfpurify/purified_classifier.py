@@ -4,9 +4,12 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfpurify.data import validate_if_eager
+from tfpurify.classifiers import Classifier
+from tfpurify.data import get_spec, validate_if_eager
 from tfpurify.layers import freeze
 from tfpurify.purifiers.base import identity_backward, nearest_candidates, soft_min_weights
+from tfpurify.purifiers.defensegan import DefenseGAN
+from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.vocabulary import GRADIENT_MODES
 
 
@@ -62,6 +65,33 @@ class PurifiedClassifier(keras.Model):
         self.temperature = temperature
         self.soft_candidates = soft_candidates
         self.image_shape = purifier.image_shape
+
+    @classmethod
+    def presets(cls, folder=None):
+        """Returns the purifiers and priors that `from_preset` takes: name -> card."""
+        return {**PuVAE.presets(folder), **DefenseGAN.presets(folder)}
+
+    @classmethod
+    def from_preset(cls, name, classifier=None, folder=None, **options):
+        """Returns a trained purifier in front of a trained classifier.
+
+        Args:
+            name: Of a PuVAE or of a prior, a name that `presets()` lists.
+            classifier: Preset of the classifier; the study's for the data set if None.
+            folder: The zoo's folder. Defaults to `zoo.default_folder()`.
+            **options: Arguments of `PurifiedClassifier`.
+
+        Raises:
+            ValueError: If there is no such preset, or its file is damaged.
+        """
+        is_puvae = name in PuVAE.presets(folder)
+        purifier = (PuVAE if is_puvae else DefenseGAN).from_preset(name, folder)
+        if classifier is None:
+            spec = get_spec(cls.presets(folder)[name]["dataset"])
+            classifier = f"{spec.default_classifier}_{spec.name}"
+        model = cls(purifier, Classifier.from_preset(classifier, folder), **options)
+        model.build()
+        return model
 
     def build(self, input_shape=None):
         for part in (self.purifier, self.classifier):

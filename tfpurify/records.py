@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import tfpurify
 from tfpurify.checks import run_checks
+from tfpurify.files import write_aside
 from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RECORD_KEYS, THREAT_MODELS
 
 _CHOICES = {
@@ -108,18 +109,11 @@ def versions():
 
 def write_records(path, records):
     """Writes records as JSON lines, aside and then renamed: a reader never sees half a file."""
-    path = pathlib.Path(path)
     lines = []
     for index, record in enumerate(records):
         _require_record(record, f"record {index}")
         lines.append(json.dumps(record, allow_nan=False) + "\n")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text("".join(lines), encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_aside(path, "".join(lines))
 
 
 def read_records(path):

@@ -7,9 +7,19 @@ import os
 import sys
 from pathlib import Path
 
-from tfpurify.figures import ImageRow, figure_images, figure_rates
-from tfpurify.study import STUDY, display, display_attack, pick
-from tfpurify.tables import tables_markdown, tables_text
+from tfpurify import page
+from tfpurify.distances import read_distances, write_distances
+from tfpurify.figures import (
+    ImageRow,
+    figure_distances,
+    figure_images,
+    figure_rates,
+    figure_seconds,
+    figure_trade_off,
+)
+from tfpurify.files import write_aside
+from tfpurify.study import REPAIRS, STUDY, display, display_attack, pick
+from tfpurify.tables import summary_lines, table_blocks, tables_markdown, tables_text
 
 __all__ = [
     "STUDY",
@@ -28,7 +38,9 @@ __all__ = [
     "write_report",
 ]
 
+_TITLE = "How much a purifier protects, and what it costs"
 _START, _END = "<!-- results:start -->", "<!-- results:end -->"
+_DISTANCES = "distances.jsonl"
 _RECORDS = "saved_models/zoo/results.jsonl"
 # What makes two records the same measurement.
 _IDENTITY = (
@@ -59,14 +71,18 @@ def require_writable(folder):
     return folder
 
 
-def write_report(folder, records, image_rows=None, notes=()):
-    """Writes `records.jsonl`, `report.md` and the figures; each file appears whole or not at all.
+def write_report(folder, records, image_rows=None, notes=(), distances=()):
+    """Writes the report; each file appears whole or not at all.
+
+    `report.html` holds everything in one file; `report.md` shows the figures beside it. The numbers
+    are in `records.jsonl` and `distances.jsonl`.
 
     Args:
         folder: Made if missing.
         records: Records as `tfpurify.records.make_record` makes them.
         image_rows: `ImageRow`s by data set, or None for no images.
         notes: Paragraphs that stand first in the report: what is not in it.
+        distances: Lines as `tfpurify.distances.make_distances` makes them.
 
     Returns:
         The folder's path.
@@ -78,49 +94,102 @@ def write_report(folder, records, image_rows=None, notes=()):
 
     folder = require_writable(folder)
     write_records(folder / "records.jsonl", records)
-    figure_rates(records, folder / "rates.png")
-    figures = [("Attack success rates beside the study's", "rates.png")]
-    for dataset, rows in (image_rows or {}).items():
-        name = f"images_{dataset}.png"
-        figure_images(rows, folder / name)
-        figures.append((f"{display(dataset)}: predicted class and confidence", name))
+    write_distances(folder / _DISTANCES, distances)
     blocks = [
-        "# How much a purifier protects, and what it costs",
-        *(f"```\n{note}\n```" for note in notes),
-        tables_markdown(records),
-        *(f"![{title}]({name})" for title, name in figures),
-        _origin(records),
+        page.Listing(tuple(summary_lines(records))),
+        *(page.Code(note) for note in notes),
+        page.Heading("Results"),
+        *table_blocks(records, distances),
+        *_figures(folder, records, image_rows or {}, distances),
+        page.Heading("What of the study was repaired"),
+        page.Listing(REPAIRS),
+        page.Heading("How this page was made"),
+        *_origin(records),
     ]
-    _write(folder / "report.md", "\n\n".join(blocks) + "\n")
+    write_aside(folder / "report.md", f"# {_TITLE}\n\n{page.markdown(blocks)}\n")
+    write_aside(folder / "report.html", page.page(_TITLE, blocks))
     return folder
 
 
+def _figures(folder, records, image_rows, distances):
+    """Draws the figures into a folder and returns the blocks that show them."""
+    figure_rates(records, folder / "rates.png")
+    figure_trade_off(records, folder / "trade_off.png")
+    blocks = [
+        page.Heading("Attack success rates"),
+        page.Picture(folder / "rates.png", "Attack success rates beside the study's.", True),
+        page.Heading("What protection costs"),
+        page.Picture(
+            folder / "trade_off.png",
+            "Accuracy without an attack against robust accuracy, epsilon 0.2: AdvGAN and PGD.",
+            True,
+        ),
+    ]
+    if distances:
+        figure_distances(distances, folder / "distances.png")
+        figure_seconds(distances, folder / "seconds.png")
+        blocks += [
+            page.Heading("How far a purifier moves an image, and how long it takes"),
+            page.Picture(
+                folder / "distances.png",
+                "Mean over pixels of (purified - image)^2, clean images and AdvGAN's.",
+                True,
+            ),
+            page.Picture(folder / "seconds.png", "Time an image takes in a purifier.", True),
+        ]
+    for dataset, rows in image_rows.items():
+        path = folder / f"images_{dataset}.png"
+        figure_images(rows, path)
+        caption = "One test image of each class: predicted class and confidence, green where right."
+        blocks += [page.Heading(f"{display(dataset)} in pictures")]
+        blocks += [page.Picture(path, caption, True)]
+    return blocks
+
+
 def _origin(records):
-    versions = ", ".join(f"{name} {value}" for name, value in records[0]["versions"].items())
     commands = sorted({record["command"] for record in records})
-    return "\n".join(["Made by:", *(f"- `{command}`" for command in commands), "", versions])
+    versions = sorted(
+        {", ".join(f"{name} {value}" for name, value in r["versions"].items()) for r in records}
+    )
+    return [
+        page.Listing(tuple(commands), is_code=True),
+        page.Paragraph(f"Versions: {'; '.join(versions)}."),
+    ]
 
 
-def update_records(path, records):
-    """Puts records into a file in place of older ones of the same measurement; the rest stays."""
+def update_records(path, records, distances=()):
+    """Puts records into a file in place of older ones of the same measurement; the rest stays.
+
+    Args:
+        path: JSON lines file of records, made if missing.
+        records: Records as `tfpurify.records.make_record` makes them.
+        distances: Lines for `distances.jsonl` beside it, in the same way.
+    """
     from tfpurify.records import read_records, write_records
 
     path = Path(path)
-    found = {_identity(record): record for record in read_records(path)} if path.exists() else {}
-    found |= {_identity(record): record for record in records}
-    write_records(path, found.values())
+    _update(path, records, read_records, write_records)
+    if distances:
+        _update(path.with_name(_DISTANCES), distances, read_distances, write_distances)
 
 
-def _identity(record):
-    return tuple(record[key] for key in _IDENTITY)
+def _update(path, lines, read, write):
+    found = {_identity(line): line for line in read(path)} if path.exists() else {}
+    found |= {_identity(line): line for line in lines}
+    write(path, found.values())
 
 
-def readme_with_results(text, records):
+def _identity(line):
+    return tuple(line.get(key) for key in _IDENTITY)
+
+
+def readme_with_results(text, records, distances=()):
     """Returns a README's text with its results made from the records.
 
     Args:
         text: Holds the two marker lines, each once.
         records: Records as `tfpurify.records.make_record` makes them.
+        distances: Lines as `tfpurify.distances.make_distances` makes them.
 
     Raises:
         ValueError: If the markers are not there, each once and in order.
@@ -131,16 +200,7 @@ def readme_with_results(text, records):
         mark in part for mark in (_START, _END) for part in (before, after)
     ):
         raise ValueError(f"The README must hold `{_START}` and `{_END}`, once each, in this order")
-    return f"{before}{start}\n{tables_markdown(records)}\n{end}{after}"
-
-
-def _write(path, text):
-    aside = path.with_name(f".{path.name}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    return f"{before}{start}\n{tables_markdown(records, distances)}\n{end}{after}"
 
 
 def update_readme(readme, records_path, is_check=False):
@@ -149,13 +209,15 @@ def update_readme(readme, records_path, is_check=False):
 
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8")
-    expected = readme_with_results(text, read_records(records_path))
+    path = Path(records_path).with_name(_DISTANCES)
+    distances = read_distances(path) if path.exists() else ()
+    expected = readme_with_results(text, read_records(records_path), distances)
     if text == expected:
         return 0
     if is_check:
         print(f"error: the results in {readme} are not those of {records_path}", file=sys.stderr)
         return 1
-    _write(readme, expected)
+    write_aside(readme, expected)
     return 0
 
 

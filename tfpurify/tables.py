@@ -1,10 +1,13 @@
-"""The study's three tables, as Markdown and as plain text, rendered from records."""
+"""The tables of the study and of what goes beyond it, made from records."""
 
+from tfpurify import page
 from tfpurify.study import (
     NOTES,
+    SMALL_EPSILON,
     STUDY,
     STUDY_CELLS,
     STUDY_CLASSIFIERS,
+    STUDY_EPSILON,
     datasets,
     display,
     display_attack,
@@ -12,6 +15,8 @@ from tfpurify.study import (
     rank,
     study_records,
 )
+
+_TRANSFER = ("a", "b")  # architectures beside the study's
 
 
 def _rate(rate, n):
@@ -59,7 +64,7 @@ def _clean_table(records):
             best = max(behind, key=lambda record: record["n"], default=None)
             value = _rate(best["purified_clean_accuracy"], best["n"]) if best else "not measured"
             rows.append((display(dataset), classifier, display(purifier), value, "not in study"))
-    return "Table 1. Clean and purified clean accuracy", header, rows
+    return page.Table("Table 1. Clean and purified clean accuracy", header, tuple(rows))
 
 
 def _attack_table(title, records, cells, is_with_other_attacks):
@@ -83,13 +88,123 @@ def _attack_table(title, records, cells, is_with_other_attacks):
                     _attack_row(dataset, cell, other, "not in study")
                     for other in _other_attacks(records, dataset, cell)
                 ]
-    return title, header, rows
+    return page.Table(title, header, tuple(rows))
 
 
-def _other_attacks(records, dataset, cell):
+def _small_table(records):
+    """Returns the table of the field's budget on CIFAR-10; the study has no such cells."""
+    header = ("Threat model", "Purifier", "Attack", "ASR", "1 - robust accuracy")
+    rows = []
+    for cell in STUDY_CELLS[1:]:
+        found = [pick(records, "cifar10", *cell, epsilon=SMALL_EPSILON)]
+        found += _other_attacks(records, "cifar10", cell, SMALL_EPSILON)
+        for record in found:
+            _, *words, success, _, error, _ = _attack_row("cifar10", cell, record, "")
+            rows.append((*words, success, error))
+    return page.Table("Table 4. CIFAR-10 at epsilon 8/255", header, tuple(rows))
+
+
+def _prior_table(records, distances):
+    """Returns DefenseGAN's priors beside each other: how near, what they cost, what they stop."""
+    header = ("Data set", "Prior", "Projection error", "Purified clean accuracy", "Blind ASR")
+    names = {
+        "defensegan": "DCGAN (the study's)",
+        "defensegan_wide": "DCGAN, twice the channels",
+        "defensegan_wgan": "WGAN-GP",
+    }
+    errors = {
+        (line["dataset"], line["purifier"]): f"{line['clean_mean']:.4f} (n={line['n']})"
+        for line in distances
+        if line["epsilon"] == STUDY_EPSILON
+    }
+    rows = []
+    for dataset in datasets(records):
+        for purifier, name in names.items():
+            record = pick(records, dataset, "blind", purifier)
+            if record is None:
+                continue
+            cost = _rate(record["purified_clean_accuracy"], record["n"])
+            error = errors.get((dataset, purifier), "not measured")
+            rows.append((display(dataset), name, error, cost, _success(record)))
+    title = "Table 5. DefenseGAN's priors: mean squared error of clean images, cost and protection"
+    return page.Table(title, header, tuple(rows))
+
+
+def _transfer_tables(records):
+    """Returns, for each data set, PuVAEs of source classifiers S in front of targets T."""
+    tables = []
+    for dataset in datasets(records):
+        usual = STUDY_CLASSIFIERS[dataset]
+        sources = {"none": "no purifier", "puvae": f"PuVAE, S = {usual}"}
+        sources |= {f"puvae_{name}": f"PuVAE, S = {name}" for name in _TRANSFER}
+        found = {
+            (record["purifier"], record["classifier"]): record
+            for record in records
+            if (record["dataset"], record["split"]) == (dataset, "test")
+            and record["epsilon"] == STUDY_EPSILON
+            and record["attack"] == "advgan"
+            and (record["threat_model"] == "blind" or record["purifier"] == "none")
+        }
+        if not any(classifier in _TRANSFER for _, classifier in found):
+            continue
+        targets = (usual, *_TRANSFER)
+        for title, cell in (("ASR of a blind AdvGAN", _success), ("Accuracy, no attack", _cost)):
+            rows = [
+                (name, *(cell(found.get((source, target))) for target in targets))
+                for source, name in sources.items()
+            ]
+            header = ("Source", *(f"T = {target}" for target in targets))
+            caption = f"Table 6. Transfer on {display(dataset)}. {title}"
+            tables.append(page.Table(caption, header, tuple(rows)))
+    return tables
+
+
+def _cost(record):
+    if record is None:
+        return "not measured"
+    kind = "clean_accuracy" if record["purifier"] == "none" else "purified_clean_accuracy"
+    return _rate(record[kind], record["n"])
+
+
+def summary_lines(records):
+    """Returns one line for each data set and purifier: its cost, and the strongest attack on it."""
+    lines = []
+    for dataset in datasets(records):
+        for purifier in ("none", "puvae", "defensegan"):
+            behind = [r for r in study_records(records, dataset) if r["purifier"] == purifier]
+            attacked = [r for r in behind if r["attack_success_rate"] is not None]
+            if not attacked:
+                continue
+            kind = "clean_accuracy" if purifier == "none" else "purified_clean_accuracy"
+            most = max(attacked, key=lambda record: record["n"])
+            worst = max(attacked, key=lambda record: record["attack_success_rate"])
+            name = "no purifier" if purifier == "none" else display(purifier)
+            attack = display_attack(worst["attack"], worst["gradient_mode"])
+            lines.append(
+                f"{display(dataset)}, {name}: {100 * most[kind]:.1f} % right without an attack; "
+                f"strongest attack {attack}, {worst['threat_model']}, success rate "
+                f"{_success(worst)}."
+            )
+    return lines
+
+
+def more_tables(records, distances):
+    """Returns the tables that go beyond the study, those that have a record.
+
+    Args:
+        records: Records as `tfpurify.records.make_record` makes them.
+        distances: Lines as `tfpurify.distances.make_distances` makes them.
+    """
+    tables = [_prior_table(records, distances), *_transfer_tables(records)]
+    if study_records(records, "cifar10", SMALL_EPSILON):
+        tables.insert(0, _small_table(records))
+    return tuple(table for table in tables if table.rows)
+
+
+def _other_attacks(records, dataset, cell, epsilon=STUDY_EPSILON):
     """Returns the best record of each attack and gradient mode that is not AdvGAN."""
     best = {}
-    for record in study_records(records, dataset):
+    for record in study_records(records, dataset, epsilon):
         key = (record["attack"], record["gradient_mode"])
         is_here = (record["threat_model"], record["purifier"]) == cell
         if is_here and not record["attack"].startswith(("advgan", "none")):
@@ -111,7 +226,8 @@ def _attack_row(dataset, cell, record, study):
     return (*words, _success(record), study, error, cost)
 
 
-def _tables(records):
+def study_tables(records):
+    """Returns the study's three tables."""
     blind = (
         ("blackbox", "none"),
         ("whitebox", "none"),
@@ -151,32 +267,33 @@ def _lists(records):
     return (("Notes", [*NOTES, _sources(records)]), ("Checks raised", flags))
 
 
-def tables_markdown(records):
-    """Returns the study's three tables, notes and the checks' flags as Markdown.
+def tables_markdown(records, distances=()):
+    """Returns all tables, notes and the checks' flags as Markdown.
 
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
+        distances: Lines as `tfpurify.distances.make_distances` makes them.
     """
-    blocks = []
-    for title, header, rows in _tables(records):
-        lines = [_markdown_line(header), _markdown_line(["---"] * len(header))]
-        blocks += [f"**{title}**", "\n".join(lines + [_markdown_line(row) for row in rows])]
+    return page.markdown(table_blocks(records, distances))
+
+
+def table_blocks(records, distances=()):
+    """Returns what `tables_markdown` does as blocks of a page."""
+    blocks = [*study_tables(records), *more_tables(records, distances)]
     for title, lines in _lists(records):
-        blocks += [f"{title}:", "\n".join(f"- {line}" for line in lines)]
-    return "\n\n".join(blocks)
+        blocks += [page.Paragraph(f"{title}:"), page.Listing(tuple(lines))]
+    return blocks
 
 
-def _markdown_line(cells):
-    return f"| {' | '.join(cells)} |"
-
-
-def tables_text(records):
-    """Returns what `tables_markdown` returns as aligned plain text."""
+def tables_text(records, distances=()):
+    """Returns what `tables_markdown` does as aligned plain text."""
     blocks = []
-    for title, header, rows in _tables(records):
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = [title, _text_line(header, widths), _text_line(["-" * w for w in widths], widths)]
-        blocks.append("\n".join(lines + [_text_line(row, widths) for row in rows]))
+    for table in (*study_tables(records), *more_tables(records, distances)):
+        columns = zip(table.header, *table.rows, strict=True)
+        widths = [max(map(len, column)) for column in columns]
+        lines = [table.title, _text_line(table.header, widths)]
+        lines += [_text_line(row, widths) for row in (["-" * w for w in widths], *table.rows)]
+        blocks.append("\n".join(lines))
     for title, lines in _lists(records):
         blocks.append("\n".join([f"{title}:", *(f"- {line}" for line in lines)]))
     return "\n\n".join(blocks)

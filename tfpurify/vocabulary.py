@@ -7,7 +7,15 @@ before any heavy import.
 DATASETS = ("mnist", "fashion_mnist", "cifar10")
 DATA_SOURCES = ("auto", "tfds", "embedded")
 CLASSIFIERS = ("cnn", "vgg13", "a", "b", "c", "d")
-DEFENSES = ("none", "puvae", "defensegan")
+DEFENSES = (
+    "none",
+    "puvae",
+    "puvae_a",
+    "puvae_b",
+    "defensegan",
+    "defensegan_wide",
+    "defensegan_wgan",
+)
 THREAT_MODELS = ("none", "blackbox", "blind", "whitebox")
 DISTILLATIONS = ("none", "static", "dynamic")
 GRADIENT_MODES = ("exact", "bpda", "soft")

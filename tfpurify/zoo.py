@@ -18,12 +18,13 @@ import keras
 import numpy as np
 
 import tfpurify
+from tfpurify.files import write_aside
 from tfpurify.records import versions
 
 INT8_MIN_SIZE = 1_000_000  # elements from which a kernel is stored as int8
 
 _METADATA_KEYS = ("kind", "dataset", "command", "seed", "validation")
-_WRITTEN_KEYS = ("file", "sha256", "bytes", "parameters", "storage", "versions")
+_WRITTEN_KEYS = ("class_name", "file", "sha256", "bytes", "parameters", "storage", "versions")
 _KERAS_MODULES = re.compile(
     r"builtins|keras(\.(activations|constraints|dtype_policies|initializers|layers|losses|metrics"
     r"|models|optimizers|optimizers\.schedules|random|regularizers|src\.models\.\w+))?"
@@ -73,6 +74,21 @@ def describe(name, folder=None):
             f"Received: name={name!r}"
         )
     return models[name]
+
+
+def list_presets(folder=None):
+    """Returns what the zoo holds: a dictionary of name -> card, sorted by name.
+
+    A card is the manifest's entry: `class_name`, `dataset`, `command`, `seed`, `validation`,
+    `file`, `sha256`, `bytes`, `parameters`, `storage`, `versions`, and what its trainer added.
+
+    Args:
+        folder: The zoo's folder. Defaults to `default_folder()`.
+
+    Raises:
+        ValueError: If `manifest.json` cannot be read.
+    """
+    return dict(sorted(_read_manifest(_resolve(folder)).items()))
 
 
 def load(name, folder=None):
@@ -175,6 +191,7 @@ def save(model, name, folder=None, **metadata):
     entry = {
         **dict.fromkeys(_METADATA_KEYS),
         **metadata,
+        "class_name": type(model).__name__,
         "file": path.name,
         "sha256": hashlib.sha256(blob).hexdigest(),
         "bytes": len(blob),
@@ -184,8 +201,8 @@ def save(model, name, folder=None, **metadata):
     }
     manifest = {"models": {**_read_manifest(folder), name: entry}}
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    _write_aside(path, blob)
-    _write_aside(folder / "manifest.json", text.encode())
+    _write(path, blob)
+    _write(folder / "manifest.json", text)
     return entry
 
 
@@ -210,16 +227,10 @@ def _read_manifest(folder):
     return models
 
 
-def _write_aside(path, blob):
-    """Writes next to `path`, then renames: a reader sees the old file or the new, never a part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def _write(path, content):
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(blob)
-        os.replace(aside, path)
+        write_aside(path, content)
     except OSError as error:
-        if aside.parent.is_dir():
-            aside.unlink(missing_ok=True)
         raise OSError(
             f"`folder` must be a writable folder. Received: folder={path.parent} ({error.strerror})"
         ) from error

@@ -4,11 +4,14 @@ import json
 import math
 import os
 import re
+import time
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 from absl import logging
+
+from tfpurify.files import write_aside
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -93,9 +96,7 @@ class KeepBest(keras.callbacks.Callback):
         self.model.save_weights(aside, overwrite=True)
         os.replace(aside, self.weights_path)
         best = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
-        aside = self.logs_path.with_name(".best.json")
-        aside.write_text(json.dumps(best))
-        os.replace(aside, self.logs_path)
+        write_aside(self.logs_path, json.dumps(best))
 
     def restore(self, model, logs):
         """Leaves the model with its best weights and returns their logs; `logs` if none is kept."""
@@ -107,6 +108,18 @@ class KeepBest(keras.callbacks.Callback):
             "Epoch %d is the best: %s = %.4f", best.pop("epoch"), self.metric, best[self.metric]
         )
         return best
+
+
+class CpuSeconds(keras.callbacks.Callback):
+    """Adds `cpu_seconds` to an epoch's logs: processor time of this process since the last one."""
+
+    def on_train_begin(self, logs=None):
+        self.before = time.process_time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.process_time()
+        logs["cpu_seconds"] = round(now - self.before, 1)
+        self.before = now
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):

@@ -18,8 +18,11 @@ def classifier_part(dataset, architecture=None):
 
 def purifier_part(defense, dataset):
     """Returns the name of what a purifier is made from and the command that trains it."""
-    name = {"puvae": "puvae", "defensegan": "dcgan"}[defense]
-    return f"{name}_{dataset}", f"python -m trainers.{defense} --dataset={dataset}"
+    trainer, options = _presets.PURIFIER_PARTS[defense]
+    options = {"dataset": dataset, **options}
+    name = _presets.run_name(trainer, _presets.resolve(trainer, options))
+    flags = " ".join(f"--{flag}={value}" for flag, value in options.items())
+    return name, f"python -m trainers.{trainer} {flags}"
 
 
 def attack_part(dataset, epsilon):
@@ -89,7 +92,7 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
     """Returns a trained purifier, or None for `none`.
 
     Args:
-        defense: `none`, `puvae` or `defensegan`.
+        defense: One of `vocabulary.DEFENSES`.
         dataset: Name of the data set.
         output_dir: As for `load_part`.
         **descent: DefenseGAN's arguments; by default the reference, L=200 steps from R=10 starts.
@@ -98,7 +101,7 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
         return None
     name, command = purifier_part(defense, dataset)
     part = load_part(name, output_dir, command)
-    if defense == "puvae":
+    if not hasattr(part, "generator"):
         return part
     from tfpurify.purifiers.defensegan import DefenseGAN
 

@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 
+from tfpurify.study import SMALL_EPSILON, STUDY_EPSILON
 from trainers import _presets
 
 # Flags that say where a machine keeps its files, and nothing about a number.
@@ -36,29 +37,42 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One cell of the study's tables.
+    """One cell of a table.
 
     Args:
         threat_model: As in a record.
-        purifier: As in a record.
+        purifier: As in a record; the role of the part that it is made from.
         attack: As in a record; `advgan_static` and `advgan_dynamic` say how the surrogate was
             distilled.
         attacker: Role of the trained AdvGAN, a key of `parts`; None without an attack.
+        architecture: Of the classifier; the study's if None.
+        epsilon: Of an attack that is not trained.
     """
 
     threat_model: str
     purifier: str
     attack: str
     attacker: str | None = None
+    architecture: str | None = None
+    epsilon: float = STUDY_EPSILON
+
+    @property
+    def classifier(self):
+        """Role of the classifier."""
+        return f"classifier_{self.architecture}" if self.architecture else "classifier"
 
     @property
     def roles(self):
         """The trained parts that the cell needs."""
         purifier = None if self.purifier == "none" else self.purifier
-        return [role for role in ("classifier", purifier, self.attacker) if role]
+        return [role for role in (self.classifier, purifier, self.attacker) if role]
 
 
-CELLS = (
+TRANSFER_ARCHITECTURES = ("a", "b")  # beside the study's own classifier
+_TRANSFER_DATASETS = ("mnist", "fashion_mnist")
+_TRANSFER_EPOCHS = 2
+
+STUDY_CELLS = (
     Cell("none", "none", "none"),
     Cell("blackbox", "none", "advgan_static", "blackbox_static"),
     Cell("blackbox", "none", "advgan_dynamic", "blackbox_dynamic"),
@@ -68,8 +82,16 @@ CELLS = (
     Cell("whitebox", "puvae", "advgan", "whitebox_puvae"),
     Cell("whitebox", "defensegan", "advgan", "whitebox_defensegan"),
 )
+_SMALL_EPSILON_CELLS = (
+    Cell("blackbox", "none", "advgan_static", "blackbox_static_small"),
+    Cell("blind", "puvae", "advgan", "whitebox_none_small"),
+    Cell("blind", "defensegan", "advgan", "whitebox_none_small"),
+    Cell("whitebox", "none", "advgan", "whitebox_none_small"),
+    Cell("whitebox", "puvae", "advgan", "whitebox_puvae_small"),
+    Cell("whitebox", "defensegan", "advgan", "whitebox_defensegan_small"),
+)
 
-_TRAININGS = {
+_STUDY_TRAININGS = {
     "classifier": ("classifier", {}),
     "puvae": ("puvae", {}),
     "defensegan": ("defensegan", {}),
@@ -81,10 +103,68 @@ _TRAININGS = {
 }
 
 
+def cells(dataset):
+    """Returns the cells that are measured on a data set: the study's seven, then ours."""
+    found = [*STUDY_CELLS, Cell("blind", "defensegan_wgan", "advgan", "whitebox_none")]
+    if dataset == "cifar10":
+        found += _SMALL_EPSILON_CELLS
+        found += [
+            Cell("blind", "defensegan_wide", "advgan", attacker)
+            for attacker in ("whitebox_none", "whitebox_none_small")
+        ]
+    if dataset in _TRANSFER_DATASETS:
+        found += _transfer_cells()
+    return found
+
+
+def pgd_cells(dataset):
+    """Returns the cells in which PGD stands beside AdvGAN."""
+    epsilons = [STUDY_EPSILON] + [SMALL_EPSILON] * (dataset == "cifar10")
+    return [
+        Cell("whitebox", purifier, "pgd", epsilon=epsilon)
+        for epsilon in epsilons
+        for purifier in ("none", "puvae", "defensegan")
+    ]
+
+
+def _transfer_cells():
+    """Returns the cells of the transfer matrix that the study's do not hold.
+
+    Each attacker knows the classifier that it faces, and not the purifier.
+    """
+    found = []
+    for target in (None, *TRANSFER_ARCHITECTURES):
+        attacker = f"whitebox_none_{target}" if target else "whitebox_none"
+        if target:
+            found.append(Cell("whitebox", "none", "advgan", attacker, target))
+            found.append(Cell("blind", "puvae", "advgan", attacker, target))
+        found += [
+            Cell("blind", f"puvae_{source}", "advgan", attacker, target)
+            for source in TRANSFER_ARCHITECTURES
+        ]
+    return found
+
+
+def _trainings(dataset):
+    found = {**_STUDY_TRAININGS, "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"})}
+    if dataset == "cifar10":
+        found["defensegan_wide"] = ("defensegan", {"width": _presets.WIDE})
+        for cell in _SMALL_EPSILON_CELLS:
+            trainer, options = found[cell.attacker.removesuffix("_small")]
+            found[cell.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})
+    if dataset in _TRANSFER_DATASETS:
+        for name in TRANSFER_ARCHITECTURES:
+            options = {"classifier": name}
+            found[f"classifier_{name}"] = ("classifier", options)
+            found[f"puvae_{name}"] = ("puvae", {**options, "epochs": _TRANSFER_EPOCHS})
+            found[f"whitebox_none_{name}"] = ("advgan", {**options, "whitebox": True})
+    return found
+
+
 def parts(dataset):
     """Returns the parts that a data set's tables need, by role, in the order of their training."""
     found = {}
-    for role, (trainer, special) in _TRAININGS.items():
+    for role, (trainer, special) in _trainings(dataset).items():
         options = {"dataset": dataset, **special}
         name = _presets.run_name(trainer, _presets.resolve(trainer, options))
         found[role] = Part(name, trainer, tuple(options.items()))

@@ -5,6 +5,16 @@ import re
 from tfpurify.study import STUDY_EPSILON
 from tfpurify.vocabulary import CLASSIFIERS, DATASETS
 
+WIDE = 2  # times the study's channels, in the prior that is to give CIFAR-10 a fair chance
+PURIFIER_PARTS = {
+    "puvae": ("puvae", {}),
+    "puvae_a": ("puvae", {"classifier": "a"}),
+    "puvae_b": ("puvae", {"classifier": "b"}),
+    "defensegan": ("defensegan", {}),
+    "defensegan_wide": ("defensegan", {"width": WIDE}),
+    "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"}),
+}
+
 _COMMON = {
     "dataset": "mnist",
     "data_dir": None,
@@ -82,7 +92,7 @@ def advgan(dataset, overrides):
     `bpda` and starts from the attack on the bare classifier; the evaluation at the end always uses
     the full 200 steps from 10 starts. One start alone leaves most clean images unrecognised.
     """
-    defense = overrides.get("defense") or "none"
+    defense = (overrides.get("defense") or "none").partition("_")[0]
     preset = {
         "classifier": default_classifier(dataset),
         "defense": "none",
@@ -207,10 +217,14 @@ def run_name(trainer, config):
     dataset = config["dataset"]
     if trainer == "classifier":
         return f"{config['classifier']}_{dataset}"
+    is_usual = config["classifier"] == default_classifier(dataset)
+    other_classifier = [] if is_usual else [config["classifier"]]
     if trainer == "puvae":
-        return f"puvae_{dataset}"
+        return "_".join(["puvae", dataset, *other_classifier])
     if trainer == "defensegan":
-        return f"dcgan_{dataset}" if config["gan_loss"] == "dcgan" else f"wgan_{dataset}"
+        width = [] if config["width"] == 1 else [f"width{config['width']}"]
+        prior = "dcgan" if config["gan_loss"] == "dcgan" else "wgan"
+        return "_".join([prior, dataset, *width])
     threat = threat_model(config)
     parts = ["advgan", dataset, threat]
     if threat == "blackbox":
@@ -221,4 +235,4 @@ def run_name(trainer, config):
         parts.append(f"target{config['target_class']}")
     if config["epsilon"] != STUDY_EPSILON:
         parts.append(f"eps{255 * config['epsilon']:.4g}")
-    return "_".join(parts)
+    return "_".join(parts + other_classifier)

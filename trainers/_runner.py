@@ -1,6 +1,7 @@
 """What every trainer does around its model: folders, data, checkpoints, logs, records, exports."""
 
 import contextlib
+import csv
 import functools
 import json
 import os
@@ -15,6 +16,7 @@ from absl import logging
 from tensorboard.plugins.hparams import api as hparams
 
 from tfpurify import data, evaluation, records
+from tfpurify.files import write_aside
 from trainers import _callbacks, _parts, _presets
 
 VALIDATION_BATCH_SIZE = 250
@@ -87,7 +89,7 @@ class Run:
             if not self.config["resume"] and path.exists():
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, json.dumps(config, indent=2, sort_keys=True))
+            write_aside(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
         except OSError as error:
             raise _not_writable(self.folder, error.strerror) from error
         self._is_prepared = True
@@ -221,6 +223,7 @@ class Run:
         self._write_hparams(log_dir)
         callbacks = [
             _callbacks.StopOnNonFiniteLoss(),
+            _callbacks.CpuSeconds(),
             checkpoints,
             keras.callbacks.TensorBoard(log_dir, write_graph=False),
             keep_best,
@@ -321,10 +324,19 @@ class Run:
             "dataset": self.config["dataset"],
             "versions": records.versions(),
             "wall_seconds": round(time.time() - self.started, 1),
+            "cpu_seconds": self._cpu_seconds(),
             "resumed_after_epoch": self.resumed_after_epoch,
             "validation": validation,
         }
-        _write(path, json.dumps(summary, indent=2, sort_keys=True))
+        write_aside(path, json.dumps(summary, indent=2, sort_keys=True) + "\n")
+
+    def _cpu_seconds(self):
+        """Returns the processor time of all epochs of all stages, those before a pause included."""
+        seconds = 0.0
+        for path in self.folder.glob("**/history.csv"):
+            with open(path, newline="", encoding="utf-8") as file:
+                seconds += sum(float(row.get("cpu_seconds") or 0) for row in csv.DictReader(file))
+        return round(seconds, 1)
 
     def export(self, exporter, model, name=None, is_serving=True):
         """Exports a SavedModel.
@@ -368,9 +380,3 @@ def _require_writable(folder):
 
 def _not_writable(folder, reason):
     return OSError(f"`output_dir` must be a writable folder. Received: {folder} ({reason})")
-
-
-def _write(path, text):
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text + "\n")
-    os.replace(aside, path)

@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfpurify import data, evaluation, records, report, zoo
+from tfpurify import data, distances, evaluation, records, report, zoo
 from tfpurify.attacks.pgd import PGD
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from trainers import _parts, _plan, _presets
-from trainers._clean_once import CleanOnce
 from trainers._progress import Progress
+from trainers._watched import Watched
 
 # Rough seconds an image on two cores: they only weigh the remaining time.
 _SECONDS = {"none": 0.001, "puvae": 0.01, "defensegan": 0.14}
@@ -23,7 +23,7 @@ _PGD_MODES = {"none": (None,), "puvae": ("soft", "exact"), "defensegan": ("bpda"
 
 
 class Study:
-    """The seven experiments on one data set.
+    """The experiments on one data set.
 
     Args:
         dataset: Name of the data set.
@@ -36,6 +36,7 @@ class Study:
         self.options = options
         self.output_dir = output_dir
         self.parts = _plan.parts(dataset)
+        self.distances = []
         self._loaded = {}
 
     def missing(self):
@@ -48,53 +49,53 @@ class Study:
         return [part for part in self.parts.values() if part.name not in trained]
 
     def run(self):
-        """Measures every cell whose parts are there.
+        """Measures every cell whose parts are there, and fills `distances`.
 
         Returns:
             The records; none if the classifier is missing.
         """
-        missing = {part.name for part in self.missing()}
-        cells = [
-            cell
-            for cell in _plan.CELLS
-            if not missing.intersection(self.parts[role].name for role in cell.roles)
-        ]
+        cells = self._possible(_plan.cells(self.dataset))
         if not cells:
             return []
         self.source = data.resolve_source(
             self.dataset, self.options["data_dir"], self.options["data_source"]
         )
         self.images = data.load_dataset(self.dataset, "test", self.options["data_dir"], self.source)
-        jobs = [(cell, None) for cell in cells] + self._pgd_jobs(missing)
+        jobs = [(cell, None) for cell in cells] + self._pgd_jobs()
         self.progress = Progress(sum(self._work(*job) for job in jobs))
         found = [self._measure(cell, mode) for cell, mode in jobs]
         _compare_threat_models(found)
         return found
 
-    def _pgd_jobs(self, missing):
-        if not self.options["pgd_steps"]:
-            return []
-        cells = [_plan.Cell("whitebox", purifier, "pgd") for purifier in _PGD_MODES]
+    def _possible(self, cells):
+        """Returns the cells whose parts are all trained."""
+        missing = {part.name for part in self.missing()}
         return [
-            (cell, mode)
+            cell
             for cell in cells
             if not missing.intersection(self.parts[role].name for role in cell.roles)
-            for mode in _PGD_MODES[cell.purifier]
         ]
+
+    def _pgd_jobs(self):
+        if not self.options["pgd_steps"]:
+            return []
+        cells = self._possible(_plan.pgd_cells(self.dataset))
+        return [(cell, mode) for cell in cells for mode in _PGD_MODES[cell.purifier]]
 
     def count(self, cell):
         """Returns the number of test images of a cell."""
         limits = [int(self.images.cardinality()), self.options["limit"]]
-        if cell.purifier == "defensegan":
-            limits.append(self.options["defensegan_limit"])
+        if _kind(cell) == "defensegan":
+            is_study = cell.purifier == "defensegan"
+            limits.append(self.options["defensegan_limit" if is_study else "prior_limit"])
         if cell.attack == "pgd":
             limits.append(self.options["pgd_limit"])
         return min(limit for limit in limits if limit is not None)
 
     def _work(self, cell, _):
-        seconds = 2 * _SECONDS[cell.purifier]
+        seconds = 2 * _SECONDS[_kind(cell)]
         if cell.attack == "pgd":
-            seconds += self.options["pgd_steps"] * _PGD_STEP_SECONDS[cell.purifier]
+            seconds += self.options["pgd_steps"] * _PGD_STEP_SECONDS[_kind(cell)]
         elif cell.threat_model == "whitebox":
             seconds /= 2  # its clean images were purified for the blind cell
         return seconds * self.count(cell)
@@ -103,28 +104,37 @@ class Study:
         n, words = self.count(cell), _words(cell, mode)
         self.progress.say(f"{self.dataset}: {words} on {n} images")
         attack, epsilon, fields = self._attack(cell, mode)
+        purifier = self._purifier(cell.purifier)
+        if purifier is not None:
+            purifier.reset()
         rates = evaluation.evaluate(
             self._batches(cell, n, self._work(cell, mode) / n, f"{self.dataset}: {words}"),
-            self._compiled_classifier(),
-            purifier=self._purifier(cell.purifier),
+            self._compiled_classifier(cell.classifier),
+            purifier=purifier,
             attack=attack,
             epsilon=epsilon,
         )
-        return records.make_record(
+        record = records.make_record(
             rates,
             dataset=self.dataset,
             data_source=self.source,
             split="test",
-            classifier=_presets.default_classifier(self.dataset),
+            classifier=cell.architecture or _presets.default_classifier(self.dataset),
             purifier=cell.purifier,
             threat_model=cell.threat_model,
             attack=cell.attack,
             command=_plan.portable_command(records.command_line()),
             **fields,
         )
+        if cell.threat_model == "blind" and cell.architecture is None:
+            images = next(iter(self.images.batch(min(n, _BATCH_SIZE[_kind(cell)]))))[0]
+            errors = {kind: purifier.errors(kind) for kind in ("clean", "adversarial")}
+            seconds = purifier.seconds_per_image(images)
+            self.distances.append(distances.make_distances(record, errors, seconds))
+        return record
 
     def _batches(self, cell, n, work, words):
-        batches = self.images.take(n).batch(_BATCH_SIZE[cell.purifier])
+        batches = self.images.take(n).batch(_BATCH_SIZE[_kind(cell)])
         purifier = self._purifier(cell.purifier)
         for images, labels in purifier.watch(batches) if purifier else batches:
             yield images, labels
@@ -133,7 +143,7 @@ class Study:
     def _attack(self, cell, mode):
         """Returns the attack of a cell, its epsilon, and the record's fields that it decides."""
         if cell.attack == "pgd":
-            epsilon = self._advgan_preset(cell)["epsilon"]
+            epsilon = cell.epsilon
             attack = PGD(
                 self._differentiable(cell, mode),
                 epsilon,
@@ -141,7 +151,7 @@ class Study:
                 seed=self.options["seed"] or 0,
             )
             return attack, epsilon, {"gradient_mode": mode, "seed": attack.seed}
-        trained = self._description(cell.attacker or "classifier")
+        trained = self._description(cell.attacker or cell.classifier)
         if cell.attacker is None:
             return None, None, {"seed": trained.get("seed")}
         attack = self._part(cell.attacker)
@@ -154,17 +164,18 @@ class Study:
 
     def _differentiable(self, cell, mode):
         """Returns what PGD climbs; through DefenseGAN with the shortened descent of training."""
+        preset = self._advgan_preset(cell)
         if cell.purifier == "none":
             return self.classifier
         if cell.purifier == "defensegan":
-            preset = self._advgan_preset(cell)
             purifier = DefenseGAN(
                 self._part("defensegan").generator, preset["num_steps"], preset["num_restarts"]
             )
             purifier.build()
         else:
             purifier = self._part("puvae")
-        return PurifiedClassifier(purifier, self.classifier, mode)
+        candidates = preset["soft_candidates"]
+        return PurifiedClassifier(purifier, self.classifier, mode, soft_candidates=candidates)
 
     def _description(self, role):
         """Returns the seed and the gradient mode with which a part was trained."""
@@ -185,26 +196,27 @@ class Study:
         """The bare classifier."""
         return self._part("classifier")
 
-    def _compiled_classifier(self):
-        """Returns the classifier, traced once for all cells and batch sizes."""
-        if "compiled classifier" not in self._loaded:
-            classifier = self.classifier
-            self._loaded["compiled classifier"] = tf.function(
+    def _compiled_classifier(self, role):
+        """Returns a classifier, traced once for all cells and batch sizes."""
+        key = f"compiled {role}"
+        if key not in self._loaded:
+            classifier = self._part(role)
+            self._loaded[key] = tf.function(
                 lambda images: classifier(images, training=False),
                 [tf.TensorSpec((None, *classifier.image_shape), tf.float32)],
             )
-        return self._loaded["compiled classifier"]
+        return self._loaded[key]
 
     def _purifier(self, name):
         if name == "none":
             return None
-        key = f"clean once {name}"
+        key = f"watched {name}"
         if key not in self._loaded:
-            self._loaded[key] = CleanOnce(
-                _parts.load_purifier(name, self.dataset, self.output_dir)
-                if name == "defensegan"
-                else self._part(name)
-            )
+            purifier = self._part(name)
+            if hasattr(purifier, "generator"):
+                purifier = DefenseGAN(purifier.generator)
+                purifier.build()
+            self._loaded[key] = Watched(purifier)
         return self._loaded[key]
 
     def _part(self, role):
@@ -215,14 +227,13 @@ class Study:
 
     def image_rows(self):
         """Returns a figure's rows: one image of each class, clean, attacked and purified."""
-        missing = {part.name for part in self.missing()}
         images, labels = next(iter(self.images.batch(250)))
         _, first = np.unique(labels.numpy(), return_index=True)
         clean, labels = tf.gather(images, first), labels.numpy()[first]
         rows, attacked = [self._row("clean", clean, labels)], {}
-        for cell in sorted(_plan.CELLS, key=lambda cell: cell.purifier != "none"):
-            names = {self.parts[role].name for role in cell.roles}
-            if cell.threat_model not in ("blind", "whitebox") or names & missing:
+        cells = self._possible(_plan.STUDY_CELLS)
+        for cell in sorted(cells, key=lambda cell: cell.purifier != "none"):
+            if cell.threat_model not in ("blind", "whitebox"):
                 continue
             purifier = report.display(cell.purifier)
             if cell.attacker not in attacked:
@@ -247,6 +258,11 @@ class Study:
         )
 
 
+def _kind(cell):
+    """Returns `none`, `puvae` or `defensegan`: what decides how long an image takes."""
+    return cell.purifier.partition("_")[0]
+
+
 def _words(cell, mode=None):
     if cell.attack == "none":
         return "clean accuracy"
@@ -269,7 +285,9 @@ def _compare_threat_models(found):
             continue
         for weaker in found:
             is_weaker = weaker["threat_model"] in ("blind", "blackbox")
-            is_same = weaker["purifier"] == whitebox["purifier"]
+            is_same = all(
+                weaker[key] == whitebox[key] for key in ("purifier", "classifier", "epsilon")
+            )
             rates = (weaker["attack_success_rate"], whitebox["attack_success_rate"])
             if not (is_weaker and is_same) or None in rates:
                 continue

@@ -54,7 +54,7 @@ def _training_target(run, classifier, purifier):
     config = run.config
     if purifier is None or not config["whitebox"]:
         return classifier
-    if config["defense"] == "defensegan":
+    if isinstance(purifier, DefenseGAN):
         purifier = DefenseGAN(
             purifier.generator,
             num_steps=config["num_steps"],

@@ -82,6 +82,7 @@ def publish(options):
         validation=summary["validation"],
         gradient_mode=config["gradient_mode"] if is_through_purifier else None,
         wall_seconds=summary["wall_seconds"],
+        cpu_seconds=summary.get("cpu_seconds"),
     )
     stored = zoo.load(name, options["zoo_dir"])
     difference = compare(model, stored, summary["dataset"])

@@ -29,6 +29,12 @@ def define_flags():
         lower_bound=1,
     )
     flags.DEFINE_integer(
+        "prior_limit",
+        100,
+        "Cap on the test images of the cells behind DefenseGAN's other priors.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
         "pgd_steps", 0, "Steps of the PGD rows beside the whitebox cells; 0: none.", lower_bound=0
     )
     flags.DEFINE_integer("pgd_limit", 200, "Cap on the test images of PGD rows.", lower_bound=1)
@@ -38,10 +44,13 @@ def define_flags():
         "train_steps", None, "With --retrain, a cap on every training's steps.", lower_bound=1
     )
     flags.DEFINE_string(
-        "output_dir", "report", "Where records.jsonl, report.md, figures and runs/ are written."
+        "output_dir", "report", "Where records.jsonl, report.html, report.md and runs/ are written."
     )
     flags.DEFINE_string(
-        "results_file", None, "JSON lines file in which these records replace the older ones too."
+        "results_file",
+        None,
+        "JSON lines file in which these records replace the older ones too; distances.jsonl beside "
+        "it likewise.",
     )
     return set(flags.FLAGS) - before
 
@@ -67,7 +76,7 @@ def reproduce(options):
     options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
     report.require_writable(options["output_dir"])
     datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
-    found, image_rows, notes = [], {}, []
+    found, moved, image_rows, notes = [], [], {}, []
     for dataset in datasets:
         if is_retraining:
             _retraining.retrain(dataset, options)
@@ -79,15 +88,16 @@ def reproduce(options):
         found_here = study.run()
         if found_here:
             found += found_here
+            moved += study.distances
             image_rows[dataset] = study.image_rows()
     if not found:
         print("\n\n".join(notes))
         raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
     if options["results_file"]:
-        report.update_records(options["results_file"], found)
-    folder = report.write_report(options["output_dir"], found, image_rows, notes)
-    print("\n\n".join([report.tables_text(found), *notes]))
-    logging.info("The report is in %s", folder / "report.md")
+        report.update_records(options["results_file"], found, moved)
+    folder = report.write_report(options["output_dir"], found, image_rows, notes, moved)
+    print("\n\n".join([report.tables_text(found, moved), *notes]))
+    logging.info("The report is in %s", folder / "report.html")
     return found
 
 

@@ -13,19 +13,21 @@ from tfpurify import zoo
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
+from tfpurify.distances import read_distances
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.records import read_records
-from trainers import _clean_once, _plan, _retraining, _study, reproduce
+from trainers import _plan, _retraining, _study, _watched, reproduce
 
-ATTACKERS = [role for role in _plan.parts("mnist") if role.startswith(("whitebox", "blackbox"))]
+ATTACKERS = sorted({cell.attacker for cell in _plan.STUDY_CELLS} - {None})
 OPTIONS = {
     "dataset": "mnist",
     "data_source": None,
     "data_dir": None,
     "limit": 6,
     "defensegan_limit": 2,
+    "prior_limit": 1,
     "pgd_steps": 0,
     "pgd_limit": 2,
     "seed": None,
@@ -46,6 +48,7 @@ def tiny_zoo(tmp_path_factory):
         "classifier": build_classifier("cnn", spec),
         "puvae": PuVAE(spec.image_shape, latent_dim=2),
         "defensegan": DCGAN(spec.image_shape, latent_dim=2),
+        "defensegan_wgan": DCGAN(spec.image_shape, latent_dim=2, gan_loss="wgan-gp"),
         **{role: AdvGAN(spec.image_shape, width=2, name=role) for role in ATTACKERS},
     }
     modes = {"whitebox_puvae": "exact", "whitebox_defensegan": "bpda"}
@@ -86,6 +89,7 @@ def test_every_cell_is_measured_once(report_of):
         ("blackbox", "none", "advgan_dynamic", None),
         ("blind", "puvae", "advgan", None),
         ("blind", "defensegan", "advgan", None),
+        ("blind", "defensegan_wgan", "advgan", None),
         ("whitebox", "none", "advgan", None),
         ("whitebox", "puvae", "advgan", "exact"),  # what the zoo says, not the preset's
         ("whitebox", "defensegan", "advgan", "bpda"),
@@ -98,19 +102,34 @@ def test_every_cell_is_measured_once(report_of):
     for name in ("report/records.jsonl", "results.jsonl"):
         assert read_records(folder / name) == records
     names = {path.name for path in (folder / "report").iterdir()}
-    assert names == {"records.jsonl", "report.md", "rates.png", "images_mnist.png"}
+    assert names == {
+        *("records.jsonl", "distances.jsonl", "report.md", "rates.png", "images_mnist.png")
+    }
+
+
+def test_what_a_purifier_moves_is_measured_beside_each_blind_cell(report_of):
+    records, folder = report_of
+    lines = read_distances(folder / "report" / "distances.jsonl")
+    blind = [record for record in records if record["threat_model"] == "blind"]
+    assert [line["purifier"] for line in lines] == [record["purifier"] for record in blind]
+    for line, record in zip(lines, blind, strict=True):
+        assert line["n"] == record["n"] == sum(line["clean_counts"])
+        assert sum(line["adversarial_counts"]) == line["n"]
+        assert 0 < line["clean_mean"] <= line["edges"][-1] and line["seconds_per_image"] > 0
+    assert read_distances(folder / "distances.jsonl") == lines
 
 
 def test_each_record_says_its_own_n_seed_and_source(report_of):
     for record in report_of[0]:
         is_small = record["purifier"] == "defensegan" or record["attack"] == "pgd"
-        assert record["n"] == (2 if is_small else 6)
+        expected = 1 if record["purifier"] == "defensegan_wgan" else 2 if is_small else 6
+        assert record["n"] == expected
         assert record["data_source"] == "embedded" and record["split"] == "test"
         assert (record["purified_clean_accuracy"] is None) == (record["purifier"] == "none")
         if record["attack"].startswith("advgan"):
             assert record["epsilon"] == 0.2
     seeds = {r["threat_model"]: r["seed"] for r in report_of[0] if r["attack"] == "advgan_dynamic"}
-    assert seeds == {"blackbox": 5}
+    assert seeds == {"blackbox": 4}
 
 
 def test_clean_images_are_purified_once(digits):
@@ -122,7 +141,7 @@ def test_clean_images_are_purified_once(digits):
         def __call__(self, images, training=False):
             return images
 
-    purifier = _clean_once.CleanOnce(Counting())
+    purifier = _watched.Watched(Counting())
     traced = purifier._purify
     purifier._purify = lambda images: counts.update(calls=1) or traced(images)
     images, labels = digits[0][:4], digits[1][:4]
@@ -217,8 +236,10 @@ def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, t
     _finish(tmp_path / "runs" / "puvae_mnist", seed=3)
     _retraining.retrain("mnist", options)
     trainers = [command[1].removeprefix("trainers.") for command in trainings]
-    assert trainers == ["classifier", "defensegan"] + ["advgan"] * 5
-    assert "--defense=defensegan" in trainings[-1] and "--whitebox" in trainings[-1]
+    assert trainers[:7] == ["classifier", "defensegan"] + ["advgan"] * 5
+    assert "--defense=defensegan" in trainings[6] and "--whitebox" in trainings[6]
+    transfer = ["classifier", "puvae", "advgan"]
+    assert trainers[7:] == ["defensegan", *transfer, *transfer]
     for command in trainings:
         assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=auto"} <= set(command)
     trainings.clear()

@@ -7,6 +7,7 @@ from keras import ops
 from tfpurify.data import validate_if_eager
 from tfpurify.losses import projection_error
 from tfpurify.purifiers.base import Purifier
+from tfpurify.purifiers.dcgan import DCGAN
 
 _DECAY_START = 0.8  # share of the steps after which the step size is divided by ten
 
@@ -78,6 +79,24 @@ class DefenseGAN(Purifier):
             self._descend_chunk, jit_compile=jit_compile, reduce_retracing=True
         )
         self._project = tf.function(self._project_chunks, reduce_retracing=True)
+
+    @classmethod
+    def presets(cls, folder=None):
+        """Returns the priors of the zoo: name -> card."""
+        return DCGAN.presets(folder)
+
+    @classmethod
+    def from_preset(cls, name, folder=None, **options):
+        """Returns a projector onto a trained prior; as for `Pretrained.from_preset`.
+
+        Args:
+            name: Of a prior, a name that `presets()` lists.
+            folder: The zoo's folder.
+            **options: `num_steps`, `num_restarts` and the other arguments of `DefenseGAN`.
+        """
+        purifier = cls(DCGAN.from_preset(name, folder).generator, **options)
+        purifier.build()
+        return purifier
 
     def build(self, input_shape=None):
         self.generator.build()

@@ -1,0 +1,86 @@
+"""How far a purifier moves images, clean ones and attacked ones, and how long it takes.
+
+One line of `distances.jsonl` goes with one blind record; the report's histograms and its table of
+priors are made from them.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+
+from tfpurify.files import write_aside
+
+DISTANCE_KEYS = (
+    "dataset",
+    "data_source",
+    "split",
+    "n",
+    "classifier",
+    "purifier",
+    "threat_model",
+    "attack",
+    "epsilon",
+    "seed",
+    "clean_mean",
+    "adversarial_mean",
+    "edges",
+    "clean_counts",
+    "adversarial_counts",
+    "seconds_per_image",
+    "command",
+    "versions",
+)
+_NUM_BINS = 40
+
+
+def make_distances(record, errors, seconds_per_image):
+    """Returns one line: mean over pixels of (purified - image)^2, counted over images.
+
+    Args:
+        record: The record of the cell, whose fields say what was measured.
+        errors: `clean` and `adversarial`: one value for each image, `(n,)`.
+        seconds_per_image: Of the purifier, on this machine.
+
+    Raises:
+        ValueError: If a value is not finite, or the two do not hold one value an image.
+    """
+    values = {kind: np.asarray(errors[kind], np.float64) for kind in ("clean", "adversarial")}
+    for kind, found in values.items():
+        if found.shape != (record["n"],) or not np.all(np.isfinite(found)):
+            raise ValueError(
+                f"`errors` must hold {record['n']} finite values of {kind} images. "
+                f"Received: shape {found.shape}"
+            )
+    edges = np.linspace(0.0, max(found.max() for found in values.values()) or 1.0, _NUM_BINS + 1)
+    line = {key: record[key] for key in DISTANCE_KEYS if key in record}
+    for kind, found in values.items():
+        line[f"{kind}_mean"] = float(found.mean())
+        line[f"{kind}_counts"] = np.histogram(found, edges)[0].tolist()
+    line |= {"edges": edges.tolist(), "seconds_per_image": seconds_per_image}
+    return {key: line[key] for key in DISTANCE_KEYS}
+
+
+def write_distances(path, lines):
+    """Writes lines as JSON, the file whole or not at all."""
+    write_aside(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
+
+
+def read_distances(path):
+    """Reads what `write_distances` wrote.
+
+    Raises:
+        ValueError: If a line is damaged; names it.
+    """
+    lines = []
+    for number, text in enumerate(pathlib.Path(path).read_text().splitlines(), start=1):
+        where = f"{path}, line {number}"
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where} must be JSON. Received: {text[:60]!r}") from error
+        if not isinstance(line, dict) or set(line) != set(DISTANCE_KEYS):
+            keys = ", ".join(DISTANCE_KEYS)
+            raise ValueError(f"{where} must be an object of {keys}. Received: {text[:60]!r}")
+        lines.append(line)
+    return lines
