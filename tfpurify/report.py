@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tfpurify import page
+from tfpurify.cards import cards
 from tfpurify.distances import read_distances, write_distances
 from tfpurify.figures import (
     ImageRow,
@@ -204,20 +205,34 @@ def readme_with_results(text, records, distances=()):
 
 
 def update_readme(readme, records_path, is_check=False):
-    """Writes a README's results, or only compares them; returns the exit status."""
+    """Writes a README's results and the zoo's cards, or only compares them.
+
+    Args:
+        readme: File whose results are updated.
+        records_path: JSON lines file with the records. The cards are those of the models in its
+            folder, `NAME.md` each.
+        is_check: Whether to change nothing.
+
+    Returns:
+        The exit status: 1 if something differs from the records.
+    """
     from tfpurify.records import read_records
 
     readme = Path(readme)
-    text = readme.read_text(encoding="utf-8")
     path = Path(records_path).with_name(_DISTANCES)
     distances = read_distances(path) if path.exists() else ()
-    expected = readme_with_results(text, read_records(records_path), distances)
-    if text == expected:
-        return 0
-    if is_check:
-        print(f"error: the results in {readme} are not those of {records_path}", file=sys.stderr)
-        return 1
-    write_aside(readme, expected)
+    found = read_records(records_path)
+    text = readme.read_text(encoding="utf-8")
+    texts = {readme: readme_with_results(text, found, distances)}
+    folder = path.parent
+    texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
+    for file, expected in texts.items():
+        if file.exists() and file.read_text(encoding="utf-8") == expected:
+            continue
+        if is_check:
+            print(f"error: the results in {file} are not those of {records_path}", file=sys.stderr)
+            return 1
+        write_aside(file, expected)
     return 0
 
 

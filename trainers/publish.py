@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from trainers import _flags, _plan
+from trainers import _flags, _parts, _plan, _presets
 
 _KINDS = {"classifier": "classifier", "puvae": "puvae", "defensegan": "dcgan", "advgan": "advgan"}
 _NUM_IMAGES = 64
@@ -83,11 +83,35 @@ def publish(options):
         gradient_mode=config["gradient_mode"] if is_through_purifier else None,
         wall_seconds=summary["wall_seconds"],
         cpu_seconds=summary.get("cpu_seconds"),
+        measured_as=measured_as(summary["trainer"], config),
     )
     stored = zoo.load(name, options["zoo_dir"])
     difference = compare(model, stored, summary["dataset"])
     logging.info("%s is in the zoo: %d bytes, %s", name, entry["bytes"], difference)
     return entry
+
+
+def measured_as(trainer, config):
+    """Returns the record's fields that tell in which records a model took part."""
+    if trainer == "classifier":
+        return {"classifier": config["classifier"], "purifier": "none"}
+    if trainer != "advgan":
+        name = _presets.run_name(trainer, {**config, "name": None})
+        for purifier in _presets.PURIFIER_PARTS:
+            if _parts.purifier_part(purifier, config["dataset"])[0] == name:
+                return {"purifier": purifier}
+        raise ValueError(f"`run` must be a model that the tables use. Received: {name}")
+    is_through_purifier = config["whitebox"] and config["defense"] != "none"
+    black_box = config["blackbox"]
+    fields = {
+        "classifier": config["classifier"],
+        "epsilon": config["epsilon"],
+        "attack": "advgan" if black_box == "none" else f"advgan_{black_box}",
+    }
+    if is_through_purifier:
+        return {**fields, "threat_model": "whitebox", "purifier": config["defense"]}
+    # The attack on the bare classifier is also the blind one behind every purifier.
+    return fields if black_box != "none" else {**fields, "gradient_mode": None}
 
 
 def _finished_run(run):

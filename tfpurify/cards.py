@@ -1,0 +1,70 @@
+"""A card for each model of the zoo: what it is, how it was made, what it does and does not do."""
+
+from tfpurify import zoo
+from tfpurify.study import display, display_attack
+
+LIMITS = {
+    "classifier": "Undefended: any attack of the white-box rows gets through. 10 classes, images "
+    "of one size, in [0, 1].",
+    "puvae": "Not a certified defence: its choice of the nearest candidate hides the gradient, and "
+    "an attack through a soft choice breaks it. What it costs on clean images stands above.",
+    "dcgan": "A prior for DefenseGAN. Images that it cannot make are lost, natural ones above all; "
+    "an attacker who knows it and crosses the descent gets through more often than a blind one.",
+    "advgan": "Trained against one target at one epsilon; its success elsewhere is transfer. Where "
+    "PGD does better through the same purifier, this attack is only a lower bound.",
+}
+_ROWS = (
+    ("Class", "class_name"),
+    ("Seed", "seed"),
+    ("Parameters", "parameters"),
+    ("Processor seconds of its training", "cpu_seconds"),
+    ("Seconds of its training", "wall_seconds"),
+    ("File", "file"),
+    ("Bytes", "bytes"),
+    ("SHA-256", "sha256"),
+)
+
+
+def cards(folder, records):
+    """Returns the cards of a zoo, Markdown by name.
+
+    Args:
+        folder: The zoo's folder; None for the repository's.
+        records: The records of `results.jsonl`.
+    """
+    return {name: _card(name, entry, records) for name, entry in zoo.list_presets(folder).items()}
+
+
+def _card(name, entry, records):
+    lines = [f"# {name}", "", f"Data: {display(entry['dataset'])}, from TFDS.", ""]
+    lines += ["| | |", "| --- | --- |"]
+    lines += [f"| {title} | {entry[key]} |" for title, key in _ROWS if entry.get(key) is not None]
+    storage = ", ".join(f"{count} {name}" for name, count in sorted(entry["storage"].items()))
+    versions = ", ".join(f"{name} {value}" for name, value in entry["versions"].items())
+    lines += [f"| Storage | {storage} |", f"| Versions | {versions} |", ""]
+    lines += ["Made by:", "", f"    {entry['command']}", "", "On validation images:", ""]
+    lines += [f"- {key}: {value:.4f}" for key, value in sorted((entry["validation"] or {}).items())]
+    lines += ["", "On test images (rates in %, [95 % Wilson interval]):", ""]
+    lines += [_figure(record) for record in _own_records(entry, records)] or ["- not measured"]
+    return "\n".join([*lines, "", f"Limits: {LIMITS[entry['kind']]}", ""])
+
+
+def _own_records(entry, records):
+    """Returns the records in which a model took part: those that agree with its `measured_as`."""
+    fields = {"dataset": entry["dataset"], **(entry.get("measured_as") or {})}
+    return [record for record in records if all(record[key] == fields[key] for key in fields)]
+
+
+def _figure(record):
+    words = [record["threat_model"], display(record["purifier"]), record["classifier"]]
+    if record["attack"] != "none":
+        attack = display_attack(record["attack"], record["gradient_mode"])
+        words += [attack, f"epsilon {record['epsilon']:.4g}"]
+    accuracy = record["purified_clean_accuracy"]
+    accuracy = record["clean_accuracy"] if accuracy is None else accuracy
+    figures = f"accuracy without an attack {100 * accuracy:.1f}"
+    if record["attack_success_rate"] is not None:
+        low, high = record["attack_success_rate_low"], record["attack_success_rate_high"]
+        rate = record["attack_success_rate"]
+        figures += f", ASR {100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"- {', '.join(words)}: {figures} (n={record['n']})"
