@@ -50,19 +50,21 @@ def classifier(dataset, overrides):
 
 def puvae(dataset, _):
     """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE."""
+    is_cifar10 = dataset == "cifar10"
     return {
         "classifier": default_classifier(dataset),
-        "epochs": 8,
+        "epochs": {"mnist": 8, "fashion_mnist": 6, "cifar10": 6}[dataset],
+        "augment": "crop_flip" if is_cifar10 else None,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],
         "reconstruction_weight": 0.01,
         "kl_weight": 0.01,
-        "classification_weight": 0.1,
+        "classification_weight": 1.0 if is_cifar10 else 0.1,
         "classification_warmup_steps": 2000,
         "noise_scale": 0.0,
-        "input_noise": 0.0,
-        "classification_labels": "true",
+        "input_noise": 0.0 if dataset == "mnist" else 0.2,
+        "classification_labels": "random" if is_cifar10 else "true",
     }
 
 
@@ -72,7 +74,7 @@ def defensegan(dataset, overrides):
     return {
         "classifier": default_classifier(dataset),
         "gan_loss": "dcgan",
-        "epochs": 100 if is_wgan else 30,
+        "epochs": 30 if dataset == "mnist" else 16,
         "batch_size": 64,
         "learning_rate": 1e-4 if is_wgan else 2e-4,
         "latent_dim": 100,

@@ -35,8 +35,9 @@ class PuVAE(Purifier):
             drowns the reconstruction's and kills the ReLUs.
         training_noise: Scale of the latent noise in training.
         noise_scale: Scale of the latent noise in purification. 0 makes it deterministic.
-        input_noise: Half the width of the uniform noise that is added to the encoder's images in
-            training, on the [0, 1] scale; the reconstruction's target stays clean.
+        input_noise: Bound of the uniform noise that is added to the encoder's images in training,
+            on the [0, 1] scale; each image draws its own bound between 0 and this. The
+            reconstruction's target stays clean.
         classification_labels: Under which labels the reconstructions are made that the source
             classifier has to recognise: `true`, as in the paper, or `random`. With `true` and a
             large weight the decoder paints the label into any image, so that a wrong label's
@@ -244,7 +245,8 @@ class PuVAE(Purifier):
         inputs, classified_labels = None, None
         if self.input_noise > 0:
             uniform = self._uniform(ops.shape(images), step, 1, -1.0, 1.0)
-            inputs = ops.clip(images + self.input_noise * uniform, 0.0, 1.0)
+            bounds = self._uniform((ops.shape(images)[0], 1, 1, 1), step, 3, 0.0, self.input_noise)
+            inputs = ops.clip(images + bounds * uniform, 0.0, 1.0)
         if self.classification_labels == "random":
             classified_labels = self._uniform(ops.shape(labels), step, 2, 0, self.num_classes)
         with tf.GradientTape() as tape:
