@@ -367,3 +367,24 @@ def test_valid_images_pass():
 def test_invalid_images_are_refused(images, error, match):
     with pytest.raises(error, match=match):
         data.validate_images(images, (28, 28, 1))
+
+
+def test_flip_mirrors_half_of_the_images_and_changes_nothing_else():
+    images = np.random.default_rng(0).integers(1, 256, (64, 28, 28, 1)).astype(np.uint8)
+    augmented = augmentation.augment(tf.constant(images), "flip", [1, 2]).numpy()
+    kept = [np.array_equal(a, b) for a, b in zip(augmented, images, strict=True)]
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(augmented, images, strict=True)]
+    assert all(k != m for k, m in zip(kept, mirrored, strict=True))
+    assert 16 < sum(mirrored) < 48
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_short_epochs_cut_the_same_passes(monkeypatch, is_streamed):
+    if is_streamed:
+        monkeypatch.setattr(batching, "IN_MEMORY_BYTES", 100 * 784)
+    whole, steps = batches(epochs=2)
+    short, short_steps = batches(epochs=4, steps_per_epoch=2)
+    assert (steps, short_steps, len(short)) == (5, 2, 8)
+    assert_same_batches(whole[:8], short)
+    resumed, _ = batches(epochs=4, initial_epoch=3, steps_per_epoch=2)
+    assert_same_batches(whole[6:8], resumed)

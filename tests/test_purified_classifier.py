@@ -156,3 +156,20 @@ def test_images_outside_the_range_are_refused(puvae, small_classifier, small_bat
     images, _ = small_batch
     with pytest.raises(ValueError, match="`images` must lie in"):
         PurifiedClassifier(puvae, small_classifier, mode)(factor * images)
+
+
+def test_soft_over_some_candidates_runs_from_the_nearest_to_all(toy_classifier):
+    def logits(count):
+        target = PurifiedClassifier(Templates(), toy_classifier, "soft", soft_candidates=count)
+        return target(IMAGES).numpy()
+
+    exact = PurifiedClassifier(Templates(), toy_classifier)(IMAGES)
+    np.testing.assert_allclose(logits(1), exact, atol=1e-5)
+    np.testing.assert_allclose(logits(10), logits(None), atol=1e-5)
+    np.testing.assert_allclose(logits(99), logits(None), atol=1e-5)
+    assert np.abs(logits(2) - logits(None)).max() > 1e-3
+
+
+def test_soft_candidates_must_be_positive(toy_classifier):
+    with pytest.raises(ValueError, match="`soft_candidates` must be >= 1"):
+        PurifiedClassifier(Templates(), toy_classifier, "soft", soft_candidates=0)

@@ -132,7 +132,10 @@ def test_report_holds_records_tables_and_figures(tmp_path, records):
     )
     folder = report.write_report(tmp_path / "report", records, {"mnist": [row]}, ["cifar10, not"])
     names = {path.name for path in folder.iterdir()}
-    assert names == {"records.jsonl", "report.md", "rates.png", "images_mnist.png"}
+    assert names == {
+        *("records.jsonl", "distances.jsonl", "report.md", "report.html"),
+        *("rates.png", "trade_off.png", "images_mnist.png"),
+    }
     assert read_records(folder / "records.jsonl") == records
     text = (folder / "report.md").read_text()
     assert report.tables_markdown(records) in text and "cifar10, not" in text

@@ -12,9 +12,11 @@ from keras import layers
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tfpurify import zoo
-from tfpurify.classifiers import build_classifier
+from tfpurify.classifiers import Classifier, build_classifier
 from tfpurify.data import DATASETS
+from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.dcgan import DCGAN
+from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
 
 
@@ -286,3 +288,35 @@ def test_a_damaged_keras_file_is_named(tmp_path):
             zoo.load_model(path)
     path.write_bytes(whole)
     assert zoo.load_model(path).count_params() == model.count_params()
+
+
+def test_presets_load_by_class(classifier, folder):
+    loaded = type(classifier).from_preset("cnn_mnist", folder)
+    for before, after in zip(classifier.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(after.numpy(), before.numpy().astype(np.float16))
+    assert type(Classifier.from_preset("cnn_mnist", folder)) is type(classifier)
+    assert list(Classifier.presets(folder)) == list(zoo.list_presets(folder)) == ["cnn_mnist"]
+    assert zoo.list_presets(folder)["cnn_mnist"]["class_name"] == "CNN"
+    assert PuVAE.presets(folder) == {}
+
+
+@pytest.mark.parametrize("model_class", [PuVAE, DefenseGAN, PurifiedClassifier, DCGAN])
+def test_a_preset_of_another_class_is_refused(folder, model_class):
+    with refused("`name` must be a preset of .*there is none. Received: name='cnn_mnist'"):
+        model_class.from_preset("cnn_mnist", folder)
+
+
+def test_a_purified_classifier_comes_from_two_presets(folder):
+    prior = DCGAN((28, 28, 1), latent_dim=2)
+    prior.build()
+    zoo.save(prior, "dcgan_mnist", folder, dataset="mnist")
+    options = {"num_steps": 2, "num_restarts": 1}
+    purifier = DefenseGAN.from_preset("dcgan_mnist", folder, **options)
+    assert (purifier.num_steps, purifier.num_restarts) == (2, 1)
+    target = PurifiedClassifier.from_preset("dcgan_mnist", folder=folder, gradient_mode="bpda")
+    assert type(target.purifier) is DefenseGAN and type(target.classifier).__name__ == "CNN"
+    assert target.gradient_mode == "bpda"
+    np.testing.assert_allclose(
+        purifier.generator(np.ones((1, 2), np.float32)),
+        target.purifier.generator(np.ones((1, 2), np.float32)),
+    )

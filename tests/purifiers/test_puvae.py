@@ -217,6 +217,8 @@ def test_training_without_a_classifier_is_refused(make_puvae, small_batch):
     [
         ({"noise_scale": -0.1}, "`noise_scale` must be >= 0"),
         ({"training_noise": -1.0}, "training_noise=-1.0"),
+        ({"input_noise": -1.0}, "input_noise=-1.0"),
+        ({"classification_labels": "all"}, "classification_labels='all'"),
     ],
 )
 def test_bad_arguments_are_refused(make_puvae, arguments, message):
@@ -235,3 +237,32 @@ def test_the_default_weights_are_the_presets(make_puvae):
     preset, model = puvae_preset("mnist", {}), make_puvae()
     assert [getattr(model, name) for name in WEIGHTS] == [0.01, 0.01, 0.1]
     assert [preset[name] for name in WEIGHTS] == [0.01, 0.01, 0.1]
+
+
+@pytest.mark.parametrize("option", [{"input_noise": 0.3}, {"classification_labels": "random"}])
+def test_noise_and_random_labels_change_training_alone(trainable_puvae, small_batch, option):
+    def loss_and_images(**options):
+        model = trainable_puvae(**options)
+        logs = model.train_step(small_batch)
+        return float(logs["loss"]), trainable_puvae(**options)(small_batch[0])
+
+    plain, plain_images = loss_and_images()
+    loss, images = loss_and_images(**option)
+    assert loss != plain
+    assert loss_and_images(**option)[0] == loss  # drawn from the seed and the step
+    np.testing.assert_array_equal(images, plain_images)
+
+
+def test_the_classifier_sees_reconstructions_under_the_labels_it_is_given(
+    make_puvae, small_batch, small_classifier
+):
+    model = make_puvae(classifier=small_classifier)
+    images, labels = small_batch
+    others = (np.asarray(labels) + 1) % 10
+    parts = model.compute_losses(images, labels, noise=0.0, classified_labels=others)
+    seen, _, _ = model.reconstruct(images, others, 0.0)
+    expected = np.mean(losses.classification_loss(labels, small_classifier(seen)))
+    np.testing.assert_allclose(parts["classification_loss"], expected, rtol=1e-5)
+    own, _, _ = model.reconstruct(images, labels, 0.0)
+    expected = np.mean(losses.reconstruction_loss(images, own))
+    np.testing.assert_allclose(parts["reconstruction_loss"], expected, rtol=1e-5)

@@ -103,7 +103,8 @@ def test_every_cell_is_measured_once(report_of):
         assert read_records(folder / name) == records
     names = {path.name for path in (folder / "report").iterdir()}
     assert names == {
-        *("records.jsonl", "distances.jsonl", "report.md", "rates.png", "images_mnist.png")
+        *("records.jsonl", "distances.jsonl", "report.md", "report.html", "rates.png"),
+        *("trade_off.png", "distances.png", "seconds.png", "images_mnist.png"),
     }
 
 

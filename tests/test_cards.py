@@ -1,0 +1,70 @@
+"""A card says what the manifest and the records say of its model, and nothing of others."""
+
+import pytest
+
+from tfpurify import cards, zoo
+from tfpurify.classifiers import build_classifier
+from tfpurify.data import get_spec
+from tfpurify.records import make_record
+from trainers import publish
+
+
+def record(**fields):
+    return make_record(
+        **{
+            "dataset": "mnist",
+            "data_source": "tfds",
+            "split": "test",
+            "n": 1000,
+            "classifier": "cnn",
+            "clean_accuracy": 0.9912,
+            "seed": 0,
+            "command": "python -m trainers.reproduce",
+            **fields,
+        }
+    )
+
+
+def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
+    model = build_classifier("cnn", get_spec("mnist"))
+    entry = zoo.save(
+        model,
+        "cnn_mnist",
+        tmp_path,
+        kind="classifier",
+        dataset="mnist",
+        command="python -m trainers.classifier --dataset=mnist",
+        seed=3,
+        validation={"accuracy": 0.9876},
+        measured_as={"classifier": "cnn", "purifier": "none"},
+    )
+    behind = record(purifier="puvae", purified_clean_accuracy=0.9333)
+    text = cards.cards(tmp_path, [record(), behind])["cnn_mnist"]
+    for words in (
+        *("# cnn_mnist", "MNIST, from TFDS", "python -m trainers.classifier --dataset=mnist"),
+        *("| Seed | 3 |", entry["sha256"], "accuracy: 0.9876", "99.1 (n=1000)"),
+        cards.LIMITS["classifier"],
+    ):
+        assert words in text
+    assert "93.3" not in text
+
+
+@pytest.mark.parametrize(
+    ("trainer", "config", "fields"),
+    [
+        ("puvae", {"classifier": "cnn"}, {"purifier": "puvae"}),
+        ("puvae", {"classifier": "a"}, {"purifier": "puvae_a"}),
+        ("defensegan", {"gan_loss": "wgan-gp", "width": 1}, {"purifier": "defensegan_wgan"}),
+    ],
+)
+def test_purifiers_are_measured_under_their_name(trainer, config, fields):
+    config = {"dataset": "mnist", "classifier": "cnn", **config}
+    assert publish.measured_as(trainer, config) == fields
+
+
+def test_a_whitebox_attack_is_not_measured_as_the_blind_one():
+    config = {"classifier": "cnn", "epsilon": 0.2, "blackbox": "none", "whitebox": True}
+    through = publish.measured_as("advgan", {**config, "defense": "puvae"})
+    assert through["threat_model"] == "whitebox" and through["purifier"] == "puvae"
+    bare = publish.measured_as("advgan", {**config, "defense": "none"})
+    assert "threat_model" not in bare and bare["gradient_mode"] is None
