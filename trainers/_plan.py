@@ -103,7 +103,7 @@ _STUDY_TRAININGS = {
 }
 
 
-def cells(dataset):
+def cells(dataset, is_with_transfer=False):
     """Returns the cells that are measured on a data set: the study's seven, then ours."""
     found = [*STUDY_CELLS, Cell("blind", "defensegan_wgan", "advgan", "whitebox_none")]
     if dataset == "cifar10":
@@ -112,7 +112,7 @@ def cells(dataset):
             Cell("blind", "defensegan_wide", "advgan", attacker)
             for attacker in ("whitebox_none", "whitebox_none_small")
         ]
-    if dataset in _TRANSFER_DATASETS:
+    if is_with_transfer and dataset in _TRANSFER_DATASETS:
         found += _transfer_cells()
     return found
 
@@ -145,14 +145,14 @@ def _transfer_cells():
     return found
 
 
-def _trainings(dataset):
+def _trainings(dataset, is_with_transfer):
     found = {**_STUDY_TRAININGS, "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"})}
     if dataset == "cifar10":
         found["defensegan_wide"] = ("defensegan", {"width": _presets.WIDE})
         for cell in _SMALL_EPSILON_CELLS:
             trainer, options = found[cell.attacker.removesuffix("_small")]
             found[cell.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})
-    if dataset in _TRANSFER_DATASETS:
+    if is_with_transfer and dataset in _TRANSFER_DATASETS:
         for name in TRANSFER_ARCHITECTURES:
             options = {"classifier": name}
             found[f"classifier_{name}"] = ("classifier", options)
@@ -161,10 +161,16 @@ def _trainings(dataset):
     return found
 
 
-def parts(dataset):
-    """Returns the parts that a data set's tables need, by role, in the order of their training."""
+def parts(dataset, is_with_transfer=False):
+    """Returns the parts that a data set's tables need, by role, in the order of their training.
+
+    Args:
+        dataset: Name of the data set.
+        is_with_transfer: Whether to take the transfer matrix too, whose models are too large for
+            the zoo.
+    """
     found = {}
-    for role, (trainer, special) in _trainings(dataset).items():
+    for role, (trainer, special) in _trainings(dataset, is_with_transfer).items():
         options = {"dataset": dataset, **special}
         name = _presets.run_name(trainer, _presets.resolve(trainer, options))
         found[role] = Part(name, trainer, tuple(options.items()))

@@ -25,7 +25,7 @@ def retrain(dataset, options):
         ChildProcessError: If a training fails.
         ValueError: If a finished run was trained from another seed or from other images.
     """
-    parts = list(_plan.parts(dataset).values())
+    parts = list(_plan.parts(dataset, options["transfer"]).values())
     shared = [(name, options[name]) for name in _SHARED if options[name] is not None]
     for index, part in enumerate(parts, start=1):
         folder = Path(options["output_dir"]) / "runs" / part.name

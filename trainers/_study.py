@@ -35,7 +35,7 @@ class Study:
         self.dataset = dataset
         self.options = options
         self.output_dir = output_dir
-        self.parts = _plan.parts(dataset)
+        self.parts = _plan.parts(dataset, options["transfer"])
         self.distances = []
         self._loaded = {}
 
@@ -54,7 +54,7 @@ class Study:
         Returns:
             The records; none if the classifier is missing.
         """
-        cells = self._possible(_plan.cells(self.dataset))
+        cells = self._possible(_plan.cells(self.dataset, self.options["transfer"]))
         if not cells:
             return []
         self.source = data.resolve_source(

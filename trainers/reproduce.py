@@ -38,6 +38,12 @@ def define_flags():
         "pgd_steps", 0, "Steps of the PGD rows beside the whitebox cells; 0: none.", lower_bound=0
     )
     flags.DEFINE_integer("pgd_limit", 200, "Cap on the test images of PGD rows.", lower_bound=1)
+    flags.DEFINE_bool(
+        "transfer",
+        False,
+        "Whether to measure PuVAEs in front of classifiers that they were not trained with; their "
+        "models are not in the zoo, so this goes with --retrain or its output_dir.",
+    )
     flags.DEFINE_integer("seed", None, "Seed of PGD, and of --retrain.", lower_bound=0)
     flags.DEFINE_bool("retrain", False, "Whether to train all that the tables need; resumable.")
     flags.DEFINE_integer(

@@ -28,6 +28,7 @@ OPTIONS = {
     "limit": 6,
     "defensegan_limit": 2,
     "prior_limit": 1,
+    "transfer": False,
     "pgd_steps": 0,
     "pgd_limit": 2,
     "seed": None,
@@ -239,13 +240,35 @@ def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, t
     trainers = [command[1].removeprefix("trainers.") for command in trainings]
     assert trainers[:7] == ["classifier", "defensegan"] + ["advgan"] * 5
     assert "--defense=defensegan" in trainings[6] and "--whitebox" in trainings[6]
-    transfer = ["classifier", "puvae", "advgan"]
-    assert trainers[7:] == ["defensegan", *transfer, *transfer]
+    assert trainers[7:] == ["defensegan"]
     for command in trainings:
         assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=auto"} <= set(command)
     trainings.clear()
     _retraining.retrain("mnist", options)
     assert trainings == []
+
+
+def test_the_transfer_matrix_adds_its_parts_and_cells(tmp_path, trainings):
+    plain, whole = _plan.parts("mnist"), _plan.parts("mnist", is_with_transfer=True)
+    assert [name for name in whole if name not in plain] == [
+        f"{role}_{name}" for name in "ab" for role in ("classifier", "puvae", "whitebox_none")
+    ]
+    names = [part.name for part in whole.values()]
+    assert len(set(names)) == len(names)
+    cells = set(_plan.cells("mnist", True)) - set(_plan.cells("mnist"))
+    blind = {(c.purifier, c.architecture) for c in cells if c.threat_model == "blind"}
+    sources, targets = ("puvae", "puvae_a", "puvae_b"), (None, "a", "b")
+    assert blind == {(s, t) for s in sources for t in targets} - {("puvae", None)}
+    assert _plan.parts("cifar10", True) == _plan.parts("cifar10")
+
+
+def test_every_cell_of_cifar10_has_its_parts_at_both_budgets():
+    parts = _plan.parts("cifar10")
+    for cell in _plan.cells("cifar10") + _plan.pgd_cells("cifar10"):
+        assert set(cell.roles) <= set(parts)
+    assert parts["whitebox_puvae_small"].name == "advgan_cifar10_whitebox_puvae_eps8"
+    assert "--epsilon=0.03137254901960784" in parts["whitebox_puvae_small"].command
+    assert parts["defensegan_wide"].name == "dcgan_cifar10_width2"
 
 
 def test_retrain_refuses_finished_runs_of_another_seed(trainings, tmp_path):
