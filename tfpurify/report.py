@@ -19,6 +19,7 @@ from tfpurify.figures import (
     figure_trade_off,
 )
 from tfpurify.files import write_aside
+from tfpurify.frontier import read_frontier
 from tfpurify.study import REPAIRS, STUDY, display, display_attack, pick
 from tfpurify.tables import summary_lines, table_blocks, tables_markdown, tables_text
 
@@ -42,6 +43,7 @@ __all__ = [
 _TITLE = "How much a purifier protects, and what it costs"
 _START, _END = "<!-- results:start -->", "<!-- results:end -->"
 _DISTANCES = "distances.jsonl"
+_FRONTIER = "frontier.jsonl"
 _RECORDS = "saved_models/zoo/results.jsonl"
 # What makes two records the same measurement.
 _IDENTITY = (
@@ -72,7 +74,7 @@ def require_writable(folder):
     return folder
 
 
-def write_report(folder, records, image_rows=None, notes=(), distances=()):
+def write_report(folder, records, image_rows=None, notes=(), distances=(), frontier=()):
     """Writes the report; each file appears whole or not at all.
 
     `report.html` holds everything in one file; `report.md` shows the figures beside it. The numbers
@@ -84,6 +86,7 @@ def write_report(folder, records, image_rows=None, notes=(), distances=()):
         image_rows: `ImageRow`s by data set, or None for no images.
         notes: Paragraphs that stand first in the report: what is not in it.
         distances: Lines as `tfpurify.distances.make_distances` makes them.
+        frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
 
     Returns:
         The folder's path.
@@ -100,7 +103,7 @@ def write_report(folder, records, image_rows=None, notes=(), distances=()):
         page.Listing(tuple(summary_lines(records))),
         *(page.Code(note) for note in notes),
         page.Heading("Results"),
-        *table_blocks(records, distances),
+        *table_blocks(records, distances=distances, frontier=frontier),
         *_figures(folder, records, image_rows or {}, distances),
         page.Heading("What of the study was repaired"),
         page.Listing(REPAIRS),
@@ -184,13 +187,13 @@ def _identity(line):
     return tuple(line.get(key) for key in _IDENTITY)
 
 
-def readme_with_results(text, records, distances=()):
+def readme_with_results(text, records, **more):
     """Returns a README's text with its results made from the records.
 
     Args:
         text: Holds the two marker lines, each once.
         records: Records as `tfpurify.records.make_record` makes them.
-        distances: Lines as `tfpurify.distances.make_distances` makes them.
+        **more: `distances` and `frontier`, as for `more_tables`.
 
     Raises:
         ValueError: If the markers are not there, each once and in order.
@@ -201,7 +204,7 @@ def readme_with_results(text, records, distances=()):
         mark in part for mark in (_START, _END) for part in (before, after)
     ):
         raise ValueError(f"The README must hold `{_START}` and `{_END}`, once each, in this order")
-    return f"{before}{start}\n{tables_markdown(records, distances)}\n{end}{after}"
+    return f"{before}{start}\n{tables_markdown(records, **more)}\n{end}{after}"
 
 
 def update_readme(readme, records_path, is_check=False):
@@ -223,7 +226,9 @@ def update_readme(readme, records_path, is_check=False):
     distances = read_distances(path) if path.exists() else ()
     found = read_records(records_path)
     text = readme.read_text(encoding="utf-8")
-    texts = {readme: readme_with_results(text, found, distances)}
+    frontier = read_frontier(path.with_name(_FRONTIER))
+    results = readme_with_results(text, found, distances=distances, frontier=frontier)
+    texts = {readme: results}
     folder = path.parent
     texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
     for file, expected in texts.items():

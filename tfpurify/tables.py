@@ -188,14 +188,28 @@ def summary_lines(records):
     return lines
 
 
-def more_tables(records, distances):
+def _frontier_table(frontier):
+    """Returns what settings cost and protect, on the validation images they were chosen on."""
+    header = ("Data set", "Purifier", "Settings", "Purified clean accuracy", "Blind ASR")
+    rows = []
+    for line in frontier:
+        settings = ", ".join(f"{name} {value}" for name, value in line["settings"].items())
+        cost = _rate(line["purified_clean_accuracy"], line["n"])
+        rows.append((display(line["dataset"]), line["run"], settings, cost, _success(line)))
+    title = "Table 7. Choosing the settings: cost and protection on validation images, epsilon 0.2"
+    return page.Table(title, header, tuple(rows))
+
+
+def more_tables(records, distances=(), frontier=()):
     """Returns the tables that go beyond the study, those that have a record.
 
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
         distances: Lines as `tfpurify.distances.make_distances` makes them.
+        frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
     """
     tables = [_prior_table(records, distances), *_transfer_tables(records)]
+    tables.append(_frontier_table(frontier))
     if study_records(records, "cifar10", SMALL_EPSILON):
         tables.insert(0, _small_table(records))
     return tuple(table for table in tables if table.rows)
@@ -267,28 +281,28 @@ def _lists(records):
     return (("Notes", [*NOTES, _sources(records)]), ("Checks raised", flags))
 
 
-def tables_markdown(records, distances=()):
+def tables_markdown(records, **more):
     """Returns all tables, notes and the checks' flags as Markdown.
 
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
-        distances: Lines as `tfpurify.distances.make_distances` makes them.
+        **more: `distances` and `frontier`, as for `more_tables`.
     """
-    return page.markdown(table_blocks(records, distances))
+    return page.markdown(table_blocks(records, **more))
 
 
-def table_blocks(records, distances=()):
+def table_blocks(records, **more):
     """Returns what `tables_markdown` does as blocks of a page."""
-    blocks = [*study_tables(records), *more_tables(records, distances)]
+    blocks = [*study_tables(records), *more_tables(records, **more)]
     for title, lines in _lists(records):
         blocks += [page.Paragraph(f"{title}:"), page.Listing(tuple(lines))]
     return blocks
 
 
-def tables_text(records, distances=()):
+def tables_text(records, **more):
     """Returns what `tables_markdown` does as aligned plain text."""
     blocks = []
-    for table in (*study_tables(records), *more_tables(records, distances)):
+    for table in (*study_tables(records), *more_tables(records, **more)):
         columns = zip(table.header, *table.rows, strict=True)
         widths = [max(map(len, column)) for column in columns]
         lines = [table.title, _text_line(table.header, widths)]

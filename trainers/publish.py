@@ -63,7 +63,7 @@ def publish(options):
     """
     from tfpurify import zoo
 
-    folder = _finished_run(options["run"])
+    folder = finished_run(options["run"])
     config, summary = (
         json.loads((folder / name).read_text(encoding="utf-8"))
         for name in ("config.json", "summary.json")
@@ -114,7 +114,8 @@ def measured_as(trainer, config):
     return fields if black_box != "none" else {**fields, "gradient_mode": None}
 
 
-def _finished_run(run):
+def finished_run(run):
+    """Returns the folder of a finished run; raises ValueError if it is none."""
     if not run:
         raise ValueError("`run` must be a run's folder, runs/NAME. Received: nothing")
     folder = Path(run)

@@ -74,7 +74,8 @@ def reproduce(options):
         ValueError: If there is no data set whose parts are trained.
         OSError: If the output folder cannot be written.
     """
-    from tfpurify import report
+    from tfpurify import report, zoo
+    from tfpurify.frontier import read_frontier
     from trainers import _retraining, _study
 
     options = {**options}
@@ -101,8 +102,16 @@ def reproduce(options):
         raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
     if options["results_file"]:
         report.update_records(options["results_file"], found, moved)
-    folder = report.write_report(options["output_dir"], found, image_rows, notes, moved)
-    print("\n\n".join([report.tables_text(found, moved), *notes]))
+    more = {
+        "distances": moved,
+        "frontier": [
+            line
+            for line in read_frontier(zoo.default_folder() / "frontier.jsonl")
+            if line["dataset"] in datasets
+        ],
+    }
+    folder = report.write_report(options["output_dir"], found, image_rows, notes, **more)
+    print("\n\n".join([report.tables_text(found, **more), *notes]))
     logging.info("The report is in %s", folder / "report.html")
     return found
 

@@ -1,0 +1,76 @@
+"""Each point is measured once on validation images, and says what it differs in."""
+
+import json
+
+import keras
+import pytest
+
+from tfpurify.attacks.advgan import AdvGAN
+from tfpurify.classifiers import build_classifier
+from tfpurify.data import get_spec
+from tfpurify.frontier import read_frontier
+from tfpurify.purifiers.dcgan import DCGAN
+from tfpurify.purifiers.puvae import PuVAE
+from trainers import _presets, frontier
+
+
+def finish(folder, trainer, model, **options):
+    folder.mkdir(parents=True)
+    if not model.built:
+        model.build()
+    model.save(folder / "model.keras")
+    config = {"trainer": trainer, **_presets.resolve(trainer, {"dataset": "mnist", **options})}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "summary.json").write_text("{}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    folder, spec = tmp_path_factory.mktemp("frontier"), get_spec("mnist")
+    runs = folder / "runs"
+    finish(runs / "cnn_mnist", "classifier", build_classifier("cnn", spec))
+    finish(runs / "advgan_mnist_whitebox_none", "advgan", AdvGAN(spec.image_shape, width=2))
+    puvae = PuVAE(spec.image_shape, latent_dim=2)
+    finish(runs / "plain", "puvae", puvae)
+    finish(runs / "noisy", "puvae", puvae, input_noise=0.1)
+    finish(runs / "prior", "defensegan", DCGAN(spec.image_shape, latent_dim=2))
+    return folder
+
+
+def options(folder, **given):
+    return {
+        "dataset": "mnist",
+        "data_source": "embedded",
+        "data_dir": None,
+        "noise_scales": [],
+        "descents": [],
+        "limit": 4,
+        "output_dir": folder,
+        "results_file": folder / "frontier.jsonl",
+        **given,
+    }
+
+
+def test_points_say_their_settings_and_replace_older_ones(folder):
+    runs = [folder / "runs" / name for name in ("plain", "noisy", "prior")]
+    given = options(folder, runs=runs, noise_scales=["0", "0.5"], descents=["2x1", "1x2"])
+    lines = frontier.frontier(given)
+    assert [line["settings"] for line in lines] == [
+        {"noise_scale": 0.0},
+        {"noise_scale": 0.5},
+        {"input_noise": 0.1, "noise_scale": 0.0},
+        {"input_noise": 0.1, "noise_scale": 0.5},
+        {"L": 2, "R": 1},
+        {"L": 1, "R": 2},
+    ]
+    assert all(line["split"] == "validation" and line["n"] == 4 for line in lines)
+    frontier.frontier(options(folder, runs=runs[:1]))
+    assert len(read_frontier(folder / "frontier.jsonl")) == len(lines)
+
+
+def test_a_run_that_is_no_purifier_is_refused(folder):
+    with pytest.raises(ValueError, match="`runs` must be PuVAE or DCGAN runs"):
+        frontier.frontier(options(folder, runs=[folder / "runs" / "cnn_mnist"]))
+    with pytest.raises(ValueError, match="`runs` must name at least one run's folder"):
+        frontier.frontier(options(folder, runs=[]))

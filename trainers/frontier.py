@@ -1,0 +1,136 @@
+"""What a purifier's settings cost and protect, on validation images: `python -m trainers.frontier`.
+
+Presets are chosen from these lines, never from the test split.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags, logging
+
+from tfpurify import vocabulary
+from trainers import _flags
+
+_EPSILON = 0.2
+# Settings by which points of a frontier differ; a line names those that are not the preset's.
+_SETTINGS = (
+    "epochs",
+    "augment",
+    "latent_dim",
+    "reconstruction_weight",
+    "kl_weight",
+    "classification_weight",
+    "classification_labels",
+    "input_noise",
+    "gan_loss",
+    "width",
+)
+
+
+def define_flags():
+    """Defines the flags and returns their names; only `main` calls this."""
+    before = set(flags.FLAGS)
+    flags.DEFINE_enum("dataset", "cifar10", vocabulary.DATASETS, "Data set.")
+    flags.DEFINE_enum("data_source", "auto", vocabulary.DATA_SOURCES, "Where images come from.")
+    flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+    flags.DEFINE_list("runs", [], "Folders of finished PuVAE and DCGAN runs.")
+    flags.DEFINE_list("noise_scales", [], "Latent noises of each PuVAE; the run's if not given.")
+    flags.DEFINE_list("descents", [], "LxR of each DCGAN: steps x starts; 200x10 if not given.")
+    flags.DEFINE_integer("limit", 1000, "Cap on the validation images.", lower_bound=1)
+    flags.DEFINE_string("output_dir", None, "Folder whose runs/ go before the zoo.")
+    flags.DEFINE_string("results_file", None, "JSON lines file in which lines replace older ones.")
+    return set(flags.FLAGS) - before
+
+
+def frontier(options):
+    """Measures every point and returns its lines.
+
+    Args:
+        options: The flags by name.
+
+    Raises:
+        ValueError: If there is no run, or one is not finished or not of a purifier.
+    """
+    from tfpurify import data
+    from tfpurify.frontier import update_frontier
+    from trainers import _parts
+
+    if not options["runs"]:
+        raise ValueError("`runs` must name at least one run's folder. Received: none")
+    dataset = options["dataset"]
+    source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
+    images = data.load_dataset(dataset, "validation", options["data_dir"], source)
+    classifier = _parts.load_classifier(dataset, options["output_dir"])
+    name, command = _parts.attack_part(dataset, _EPSILON)
+    attack = _parts.load_part(name, options["output_dir"], command)
+    lines = []
+    for run in options["runs"]:
+        for settings, purifier in _purifiers(Path(run), options):
+            line = _measure(images, options["limit"], source, classifier, attack, purifier)
+            lines.append({"dataset": dataset, "run": Path(run).name, "settings": settings, **line})
+            logging.info("%s", json.dumps(lines[-1]))
+            if options["results_file"]:
+                update_frontier(options["results_file"], lines[-1:])
+    return lines
+
+
+def _measure(images, limit, source, classifier, attack, purifier):
+    from tfpurify import evaluation, records
+    from trainers import _plan
+
+    rates = evaluation.evaluate(
+        images.take(limit).batch(50),
+        classifier,
+        purifier=purifier,
+        attack=attack.generate,
+        epsilon=attack.epsilon,
+    )
+    keys = ("attack_success_rate", "attack_success_rate_low", "attack_success_rate_high")
+    return {
+        "data_source": source,
+        "split": "validation",
+        "n": rates["n"],
+        "epsilon": attack.epsilon,
+        "purified_clean_accuracy": rates["purified_clean_accuracy"],
+        **{key: rates[key] for key in keys},
+        "command": _plan.portable_command(records.command_line()),
+        "versions": records.versions(),
+    }
+
+
+def _purifiers(folder, options):
+    """Yields the settings and the purifier of each point of a run."""
+    from tfpurify import zoo
+    from tfpurify.purifiers.defensegan import DefenseGAN
+    from trainers import _presets, publish
+
+    publish.finished_run(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    preset = _presets.resolve(config["trainer"], {"dataset": config["dataset"]})
+    settings = {
+        name: config[name]
+        for name in _SETTINGS
+        if name in config and config[name] != preset.get(name)
+    }
+    model = zoo.load_model(folder / "model.keras", compile=False)
+    if config["trainer"] == "puvae":
+        for noise_scale in options["noise_scales"] or [model.noise_scale]:
+            model.noise_scale = float(noise_scale)
+            yield {**settings, "noise_scale": model.noise_scale}, model
+    elif config["trainer"] == "defensegan":
+        for descent in options["descents"] or ["200x10"]:
+            steps, restarts = map(int, descent.split("x"))
+            purifier = DefenseGAN(model.generator, steps, restarts)
+            purifier.build()
+            yield {**settings, "L": steps, "R": restarts}, purifier
+    else:
+        raise ValueError(f"`runs` must be PuVAE or DCGAN runs. Received: {folder}")
+
+
+def main():
+    """Runs the command line."""
+    _flags.run_app(define_flags(), frontier)
+
+
+if __name__ == "__main__":
+    main()
