@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from trainers import _flags, _parts, _plan, _presets
+from trainers import _flags, _plan, _presets
 
 _KINDS = {"classifier": "classifier", "puvae": "puvae", "defensegan": "dcgan", "advgan": "advgan"}
 _NUM_IMAGES = 64
@@ -93,6 +93,8 @@ def publish(options):
 
 def measured_as(trainer, config):
     """Returns the record's fields that tell in which records a model took part."""
+    from trainers import _parts
+
     if trainer == "classifier":
         return {"classifier": config["classifier"], "purifier": "none"}
     if trainer != "advgan":
