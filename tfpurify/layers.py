@@ -114,13 +114,19 @@ class Pretrained:
         Raises:
             ValueError: If there is no such preset of this class, or its file is damaged.
         """
-        found = cls.presets(folder)
-        if name not in found:
-            listed = ", ".join(found) or "there is none"
-            raise ValueError(
-                f"`name` must be a preset of {cls.__name__}: {listed}. Received: name={name!r}"
-            )
+        require_preset(cls, name, folder)
         return zoo.load(name, folder)
+
+
+def require_preset(cls, name, folder):
+    """Returns the presets of a class; raises ValueError if `name` is none of them."""
+    found = cls.presets(folder)
+    if name not in found:
+        listed = ", ".join(found) or "there is none"
+        raise ValueError(
+            f"`name` must be a preset of {cls.__name__}: {listed}. Received: name={name!r}"
+        )
+    return found
 
 
 def _with_subclasses(cls):

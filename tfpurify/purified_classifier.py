@@ -6,7 +6,7 @@ from keras import ops
 
 from tfpurify.classifiers import Classifier
 from tfpurify.data import get_spec, validate_if_eager
-from tfpurify.layers import freeze
+from tfpurify.layers import freeze, require_preset
 from tfpurify.purifiers.base import identity_backward, nearest_candidates, soft_min_weights
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
@@ -72,22 +72,23 @@ class PurifiedClassifier(keras.Model):
         return {**PuVAE.presets(folder), **DefenseGAN.presets(folder)}
 
     @classmethod
-    def from_preset(cls, name, classifier=None, folder=None, **options):
+    def from_preset(cls, name, folder=None, classifier=None, **options):
         """Returns a trained purifier in front of a trained classifier.
 
         Args:
             name: Of a PuVAE or of a prior, a name that `presets()` lists.
-            classifier: Preset of the classifier; the study's for the data set if None.
             folder: The zoo's folder. Defaults to `zoo.default_folder()`.
+            classifier: Preset of the classifier; the study's for the data set if None.
             **options: Arguments of `PurifiedClassifier`.
 
         Raises:
             ValueError: If there is no such preset, or its file is damaged.
         """
+        found = require_preset(cls, name, folder)
         is_puvae = name in PuVAE.presets(folder)
         purifier = (PuVAE if is_puvae else DefenseGAN).from_preset(name, folder)
         if classifier is None:
-            spec = get_spec(cls.presets(folder)[name]["dataset"])
+            spec = get_spec(found[name]["dataset"])
             classifier = f"{spec.default_classifier}_{spec.name}"
         model = cls(purifier, Classifier.from_preset(classifier, folder), **options)
         model.build()

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfpurify.data import validate_if_eager
+from tfpurify.layers import require_preset
 from tfpurify.losses import projection_error
 from tfpurify.purifiers.base import Purifier
 from tfpurify.purifiers.dcgan import DCGAN
@@ -94,6 +95,7 @@ class DefenseGAN(Purifier):
             folder: The zoo's folder.
             **options: `num_steps`, `num_restarts` and the other arguments of `DefenseGAN`.
         """
+        require_preset(cls, name, folder)
         purifier = cls(DCGAN.from_preset(name, folder).generator, **options)
         purifier.build()
         return purifier
