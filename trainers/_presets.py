@@ -141,6 +141,16 @@ def default_classifier(dataset):
 _PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan, advgan)}
 
 
+def purifier_of(trainer, config):
+    """Returns the record's word for the purifier that a run makes; its name if there is none."""
+    name = run_name(trainer, {**config, "name": None})
+    for word, (maker, options) in PURIFIER_PARTS.items():
+        part = resolve(maker, {"dataset": config["dataset"], **options})
+        if maker == trainer and run_name(maker, part) == name:
+            return word
+    return name
+
+
 def resolve(trainer, overrides):
     """Returns a run's whole configuration: the preset, and what was given over it.
 

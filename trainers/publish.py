@@ -93,16 +93,10 @@ def publish(options):
 
 def measured_as(trainer, config):
     """Returns the record's fields that tell in which records a model took part."""
-    from trainers import _parts
-
     if trainer == "classifier":
         return {"classifier": config["classifier"], "purifier": "none"}
     if trainer != "advgan":
-        name = _presets.run_name(trainer, {**config, "name": None})
-        for purifier in _presets.PURIFIER_PARTS:
-            if _parts.purifier_part(purifier, config["dataset"])[0] == name:
-                return {"purifier": purifier}
-        raise ValueError(f"`run` must be a model that the tables use. Received: {name}")
+        return {"purifier": _presets.purifier_of(trainer, config)}
     is_through_purifier = config["whitebox"] and config["defense"] != "none"
     black_box = config["blackbox"]
     fields = {
