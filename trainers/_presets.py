@@ -39,7 +39,7 @@ def classifier(dataset, overrides):
     is_vgg13 = (overrides.get("classifier") or default_classifier(dataset)) == "vgg13"
     return {
         "classifier": default_classifier(dataset),
-        "epochs": {"mnist": 18, "fashion_mnist": 16, "cifar10": 20}[dataset],
+        "epochs": {"mnist": 18, "fashion_mnist": 16, "cifar10": 26}[dataset],
         "batch_size": 128,
         "optimizer": "sgd" if is_vgg13 else "adamw",
         "learning_rate": 0.1 if is_vgg13 else 4e-3,
