@@ -60,11 +60,11 @@ def puvae(dataset, _):
         "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],
         "reconstruction_weight": 0.01,
         "kl_weight": 0.01,
-        "classification_weight": 1.0 if is_cifar10 else 0.1,
+        "classification_weight": {"mnist": 0.1, "fashion_mnist": 0.3, "cifar10": 1.0}[dataset],
         "classification_warmup_steps": 2000,
         "noise_scale": 0.0,
         "input_noise": 0.0 if dataset == "mnist" else 0.2,
-        "classification_labels": "random" if is_cifar10 else "true",
+        "classification_labels": "true" if dataset == "mnist" else "random",
     }
 
 
