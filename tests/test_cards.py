@@ -6,7 +6,7 @@ from tfpurify import cards, zoo
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
 from tfpurify.records import make_record
-from trainers import publish
+from trainers import _presets, publish
 
 
 def record(**fields):
@@ -42,7 +42,7 @@ def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
     text = cards.cards(tmp_path, [record(), behind])["cnn_mnist"]
     for words in (
         *("# cnn_mnist", "MNIST, from TFDS", "python -m trainers.classifier --dataset=mnist"),
-        *("| Seed | 3 |", entry["sha256"], "accuracy: 0.9876", "99.1 (n=1000)"),
+        *("| Seed | 3 |", entry["sha256"], "accuracy: 0.9876", "99.1 [98.3, 99.5] (n=1000)"),
         cards.LIMITS["classifier"],
     ):
         assert words in text
@@ -53,18 +53,34 @@ def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
     ("trainer", "config", "fields"),
     [
         ("puvae", {"classifier": "cnn"}, {"purifier": "puvae"}),
-        ("puvae", {"classifier": "a"}, {"purifier": "puvae_a"}),
+        ("puvae", {"name": "puvae_v2"}, {"purifier": "puvae_v2"}),
         ("defensegan", {"gan_loss": "wgan-gp", "width": 1}, {"purifier": "defensegan_wgan"}),
     ],
 )
 def test_purifiers_are_measured_under_their_name(trainer, config, fields):
-    config = {"dataset": "mnist", "classifier": "cnn", **config}
+    config = _presets.resolve(trainer, {"dataset": "mnist", "classifier": "cnn", **config})
     assert publish.measured_as(trainer, config) == fields
 
 
-def test_a_whitebox_attack_is_not_measured_as_the_blind_one():
-    config = {"classifier": "cnn", "epsilon": 0.2, "blackbox": "none", "whitebox": True}
-    through = publish.measured_as("advgan", {**config, "defense": "puvae"})
-    assert through["threat_model"] == "whitebox" and through["purifier"] == "puvae"
-    bare = publish.measured_as("advgan", {**config, "defense": "none"})
-    assert "threat_model" not in bare and bare["gradient_mode"] is None
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"whitebox": True}, {"attack": "advgan", "gradient_mode": None}),
+        (
+            {"whitebox": True, "defense": "puvae"},
+            {"threat_model": "whitebox", "purifier": "puvae", "gradient_mode": "soft"},
+        ),
+        ({"defense": "puvae"}, {"threat_model": "blind", "purifier": "puvae"}),
+        (
+            {"blackbox": "static"},
+            {"attack": "advgan_static", "threat_model": "blackbox", "purifier": "none"},
+        ),
+        ({"targeted": True, "target_class": 3}, {"attack": "advgan_target3"}),
+    ],
+)
+def test_an_attack_is_measured_as_what_it_was_trained_for(config, expected):
+    config = _presets.resolve("advgan", {"dataset": "mnist", **config})
+    fields = publish.measured_as("advgan", config)
+    assert expected.items() <= fields.items()
+    is_bare = config["blackbox"] == "none" and config["defense"] == "none"
+    assert ("threat_model" in fields) == (not is_bare)  # also the blind one behind every purifier

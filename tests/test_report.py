@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tfpurify import report
+from tfpurify.distances import make_distances
 from tfpurify.evaluation import wilson_interval
 from tfpurify.records import make_record, read_records, write_records
+from tfpurify.tables import summary_lines
 
 README = f"# Title\n\n{report._START}\nold\n{report._END}\nrest\n"
 
@@ -142,6 +144,60 @@ def test_report_holds_records_tables_and_figures(tmp_path, records):
     for name in ("rates.png", "images_mnist.png"):
         assert f"({name})" in text
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def cifar(threat_model, purifier, rate, **fields):
+    return record(
+        threat_model,
+        purifier,
+        rate,
+        dataset="cifar10",
+        classifier="vgg13",
+        epsilon=8 / 255,
+        **fields,
+    )
+
+
+def test_the_small_budget_has_a_table_only_where_it_was_measured():
+    plain = [record(dataset="cifar10", classifier="vgg13")]
+    assert "8/255" not in report.tables_markdown(plain).partition("Notes:")[0]
+    found = [*plain, cifar("blind", "puvae", 0.25), cifar("whitebox", "none", 0.75)]
+    text = report.tables_markdown(found).partition("**Table 4")[2]
+    line = line_of(text, "blind", "PuVAE")
+    assert "25.0 [" in line and "98.0 [" in line  # ASR and the purifier's cost
+    assert report.pick(found, "cifar10", "blind", "puvae") is None  # not in the study's cell
+
+
+def test_priors_stand_beside_each_other_with_their_errors():
+    found = [
+        record("blind", "defensegan", 0.1),
+        record("blind", "defensegan_wgan", 0.2, n=500),
+    ]
+    errors = {"clean": np.full(500, 0.0125), "adversarial": np.full(500, 0.05)}
+    line = make_distances(found[1], errors, 0.1)
+    text = report.tables_markdown(found, distances=[line]).partition("**Table 5")[2]
+    assert "0.0125 (n=500)" in line_of(text, "WGAN-GP", "20.0 [")
+    assert "not measured" in line_of(text, "the study's", "10.0 [")
+
+
+def test_the_transfer_matrix_takes_source_and_target_from_the_record():
+    found = [
+        record("blind", "puvae_cnn", 0.125, classifier="a", n=500),
+        record("blind", "puvae_cnn", 0.5, classifier="a", n=20),  # fewer images: not this one
+        record("blind", "puvae_a", 0.25, classifier="cnn"),
+        record("whitebox", "none", 0.875, classifier="a"),
+    ]
+    text = report.tables_markdown(found).partition("**Table 6")[2]
+    assert [cell[:5] for cell in line_of(text, "| S = cnn").split(" | ")[1:]] == [
+        *("not m", "12.5 ", "not m")
+    ]
+    assert line_of(text, "| S = a").split(" | ")[1].startswith("25.0 ")
+    assert line_of(text, "| no purifier").split(" | ")[2].startswith("87.5 ")
+
+
+def test_the_summary_names_the_strongest_attack(records):
+    line = line_of("\n".join(summary_lines(records)), "PuVAE")
+    assert "98.0 [" in line and "AdvGAN (soft), whitebox: ASR 80.0 [" in line
 
 
 def test_unwritable_folder_is_named(tmp_path, records):

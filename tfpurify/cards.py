@@ -2,6 +2,7 @@
 
 from tfpurify import zoo
 from tfpurify.study import display, display_attack
+from tfpurify.tables import rate_text, success_text
 
 LIMITS = {
     "classifier": "Undefended: any attack of the white-box rows gets through. 10 classes, images "
@@ -17,8 +18,9 @@ _ROWS = (
     ("Class", "class_name"),
     ("Seed", "seed"),
     ("Parameters", "parameters"),
-    ("Processor seconds of its training", "cpu_seconds"),
-    ("Seconds of its training", "wall_seconds"),
+    ("Processor seconds of all epochs", "cpu_seconds"),
+    ("Seconds of its last session", "wall_seconds"),
+    ("Its last session began after epoch", "resumed_after_epoch"),
     ("File", "file"),
     ("Bytes", "bytes"),
     ("SHA-256", "sha256"),
@@ -36,7 +38,8 @@ def cards(folder, records):
 
 
 def _card(name, entry, records):
-    lines = [f"# {name}", "", f"Data: {display(entry['dataset'])}, from TFDS.", ""]
+    source = "the embedded sample" if entry.get("data_source") == "embedded" else "TFDS"
+    lines = [f"# {name}", "", f"Data: {display(entry['dataset'])}, from {source}.", ""]
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| {title} | {entry[key]} |" for title, key in _ROWS if entry.get(key) is not None]
     storage = ", ".join(f"{count} {name}" for name, count in sorted(entry["storage"].items()))
@@ -46,7 +49,8 @@ def _card(name, entry, records):
     lines += [f"- {key}: {value:.4f}" for key, value in sorted((entry["validation"] or {}).items())]
     lines += ["", "On test images (rates in %, [95 % Wilson interval]):", ""]
     lines += [_figure(record) for record in _own_records(entry, records)] or ["- not measured"]
-    return "\n".join([*lines, "", f"Limits: {LIMITS[entry['kind']]}", ""])
+    limits = LIMITS.get(entry["kind"], "not described.")
+    return "\n".join([*lines, "", f"Limits: {limits}", ""])
 
 
 def _own_records(entry, records):
@@ -62,9 +66,7 @@ def _figure(record):
         words += [attack, f"epsilon {record['epsilon']:.4g}"]
     accuracy = record["purified_clean_accuracy"]
     accuracy = record["clean_accuracy"] if accuracy is None else accuracy
-    figures = f"accuracy without an attack {100 * accuracy:.1f}"
-    if record["attack_success_rate"] is not None:
-        low, high = record["attack_success_rate_low"], record["attack_success_rate_high"]
-        rate = record["attack_success_rate"]
-        figures += f", ASR {100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"- {', '.join(words)}: {figures} (n={record['n']})"
+    figures = f"accuracy without an attack {rate_text(accuracy, record['n'])}"
+    if record["attack"] != "none":
+        figures += f", ASR {success_text(record)}"
+    return f"- {', '.join(words)}: {figures}"

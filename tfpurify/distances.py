@@ -4,12 +4,9 @@ One line of `distances.jsonl` goes with one blind record; the report's histogram
 priors are made from them.
 """
 
-import json
-import pathlib
-
 import numpy as np
 
-from tfpurify.files import write_aside
+from tfpurify.files import read_json_lines, write_json_lines
 
 DISTANCE_KEYS = (
     "dataset",
@@ -63,7 +60,7 @@ def make_distances(record, errors, seconds_per_image):
 
 def write_distances(path, lines):
     """Writes lines as JSON, the file whole or not at all."""
-    write_aside(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
+    write_json_lines(path, lines)
 
 
 def read_distances(path):
@@ -73,14 +70,9 @@ def read_distances(path):
         ValueError: If a line is damaged; names it.
     """
     lines = []
-    for number, text in enumerate(pathlib.Path(path).read_text().splitlines(), start=1):
-        where = f"{path}, line {number}"
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where} must be JSON. Received: {text[:60]!r}") from error
+    for where, line in read_json_lines(path):
         if not isinstance(line, dict) or set(line) != set(DISTANCE_KEYS):
             keys = ", ".join(DISTANCE_KEYS)
-            raise ValueError(f"{where} must be an object of {keys}. Received: {text[:60]!r}")
+            raise ValueError(f"{where} must be an object of {keys}. Received: {str(line)[:60]!r}")
         lines.append(line)
     return lines

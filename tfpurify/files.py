@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import json
 import os
 from pathlib import Path
 
@@ -22,3 +23,24 @@ def write_aside(path, content):
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def read_json_lines(path):
+    """Yields `(where, value)` for each line of a JSON lines file.
+
+    Raises:
+        ValueError: If a line is damaged; names it.
+        OSError: If there is no such file.
+    """
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path}, line {number}"
+            try:
+                yield where, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{where} must be JSON. Received: {line[:60]!r}") from error
+
+
+def write_json_lines(path, values):
+    """Writes values as JSON, one a line; the file whole or not at all."""
+    write_aside(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tfpurify.files import write_aside
+from tfpurify.files import read_json_lines, write_json_lines
 
 _IDENTITY = ("dataset", "run", "settings", "epsilon", "split")
 
@@ -13,7 +13,7 @@ def read_frontier(path):
     path = Path(path)
     if not path.exists():
         return []
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    return [line for _, line in read_json_lines(path)]
 
 
 def update_frontier(path, lines):
@@ -24,4 +24,4 @@ def update_frontier(path, lines):
 
     found = {identity(line): line for line in read_frontier(path)}
     found |= {identity(line): line for line in lines}
-    write_aside(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in found.values()))
+    write_json_lines(path, found.values())

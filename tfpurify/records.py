@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tfpurify
 from tfpurify.checks import run_checks
-from tfpurify.files import write_aside
+from tfpurify.files import read_json_lines, write_json_lines
 from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RECORD_KEYS, THREAT_MODELS
 
 _CHOICES = {
@@ -108,24 +108,17 @@ def versions():
 
 
 def write_records(path, records):
-    """Writes records as JSON lines, aside and then renamed: a reader never sees half a file."""
-    lines = []
+    """Writes records as JSON lines; the file whole or not at all."""
+    records = list(records)
     for index, record in enumerate(records):
         _require_record(record, f"record {index}")
-        lines.append(json.dumps(record, allow_nan=False) + "\n")
-    write_aside(path, "".join(lines))
+    write_json_lines(path, records)
 
 
 def read_records(path):
     """Reads what `write_records` wrote; a damaged line is an error that names it."""
     records = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            where = f"{path}, line {number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where} must be JSON. Received: {line[:60]!r}") from error
-            _require_record(record, where)
-            records.append(record)
+    for where, record in read_json_lines(path):
+        _require_record(record, where)
+        records.append(record)
     return records

@@ -1,6 +1,7 @@
 """The study's numbers, and the record that stands beside each of them."""
 
 STUDY_EPSILON = 0.2
+TRANSFER_ARCHITECTURES = ("a", "b")  # beside the study's classifier
 SMALL_EPSILON = 8 / 255  # the field's budget on CIFAR-10
 STUDY_CLASSIFIERS = {"mnist": "cnn", "fashion_mnist": "cnn", "cifar10": "vgg13"}
 # (threat model, purifier) of the study's cells; the first is the clean accuracy, the others ASR.
@@ -36,8 +37,8 @@ REPAIRS = (
     "gradient mode. A purifier is scored by the strongest.",
     "AdvGAN's instance normalisation over a 1 x 1 map erases its input: the bottleneck is larger. "
     "The margin is taken on logits and clean errors are no successes.",
-    "Epsilon 0.2 on CIFAR-10 is 6.4 times the field's 8/255: both stand here. The literature says "
-    "that DefenseGAN does not work on CIFAR-10; its purified clean accuracy shows it.",
+    "Epsilon 0.2 on CIFAR-10 is 6.4 times the field's 8/255: both are measured. The literature "
+    "says that DefenseGAN does not work on CIFAR-10: read its purified clean accuracy first.",
     "Classifiers carry batch normalisation, and VGG13 one dense layer, as is usual for 32 x 32.",
 )
 NOTES = (
@@ -60,8 +61,6 @@ _DISPLAY = {
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
     "puvae": "PuVAE",
-    "puvae_a": "PuVAE (source a)",
-    "puvae_b": "PuVAE (source b)",
     "defensegan": "DefenseGAN",
     "defensegan_wide": "DefenseGAN (wide prior)",
     "defensegan_wgan": "DefenseGAN (WGAN-GP prior)",

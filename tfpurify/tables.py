@@ -8,6 +8,7 @@ from tfpurify.study import (
     STUDY_CELLS,
     STUDY_CLASSIFIERS,
     STUDY_EPSILON,
+    TRANSFER_ARCHITECTURES,
     datasets,
     display,
     display_attack,
@@ -16,10 +17,8 @@ from tfpurify.study import (
     study_records,
 )
 
-_TRANSFER = ("a", "b")  # architectures beside the study's
 
-
-def _rate(rate, n):
+def rate_text(rate, n):
     """Returns a rate over n images with its interval."""
     from tfpurify.evaluation import wilson_interval
 
@@ -33,7 +32,7 @@ def _cell(rate, low, high, n):
     return f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] (n={n})"
 
 
-def _success(record):
+def success_text(record):
     if record is None:
         return "not measured"
     if record["attack_success_rate"] is None:
@@ -52,7 +51,7 @@ def _clean_table(records):
     for dataset in datasets(records):
         classifier = STUDY_CLASSIFIERS[dataset]
         clean = max(study_records(records, dataset), key=lambda record: record["n"], default=None)
-        value = _rate(clean["clean_accuracy"], clean["n"]) if clean else "not measured"
+        value = rate_text(clean["clean_accuracy"], clean["n"]) if clean else "not measured"
         study = _study_cell(dataset, ("none", "none"))
         rows.append((display(dataset), classifier, "none", value, study))
         for purifier in ("puvae", "defensegan"):
@@ -62,7 +61,7 @@ def _clean_table(records):
                 if record["purifier"] == purifier and record["purified_clean_accuracy"] is not None
             ]
             best = max(behind, key=lambda record: record["n"], default=None)
-            value = _rate(best["purified_clean_accuracy"], best["n"]) if best else "not measured"
+            value = _cost(best)
             rows.append((display(dataset), classifier, display(purifier), value, "not in study"))
     return page.Table("Table 1. Clean and purified clean accuracy", header, tuple(rows))
 
@@ -93,14 +92,17 @@ def _attack_table(title, records, cells, is_with_other_attacks):
 
 def _small_table(records):
     """Returns the table of the field's budget on CIFAR-10; the study has no such cells."""
-    header = ("Threat model", "Purifier", "Attack", "ASR", "1 - robust accuracy")
+    header = (
+        *("Threat model", "Purifier", "Attack", "ASR"),
+        *("1 - robust accuracy", "Purified clean accuracy"),
+    )
     rows = []
     for cell in STUDY_CELLS[1:]:
         found = [pick(records, "cifar10", *cell, epsilon=SMALL_EPSILON)]
         found += _other_attacks(records, "cifar10", cell, SMALL_EPSILON)
         for record in found:
-            _, *words, success, _, error, _ = _attack_row("cifar10", cell, record, "")
-            rows.append((*words, success, error))
+            _, *words, success, _, error, cost = _attack_row("cifar10", cell, record, "")
+            rows.append((*words, success, error, cost))
     return page.Table("Table 4. CIFAR-10 at epsilon 8/255", header, tuple(rows))
 
 
@@ -123,38 +125,43 @@ def _prior_table(records, distances):
             record = pick(records, dataset, "blind", purifier)
             if record is None:
                 continue
-            cost = _rate(record["purified_clean_accuracy"], record["n"])
+            cost = rate_text(record["purified_clean_accuracy"], record["n"])
             error = errors.get((dataset, purifier), "not measured")
-            rows.append((display(dataset), name, error, cost, _success(record)))
+            rows.append((display(dataset), name, error, cost, success_text(record)))
     title = "Table 5. DefenseGAN's priors: mean squared error of clean images, cost and protection"
     return page.Table(title, header, tuple(rows))
 
 
 def _transfer_tables(records):
-    """Returns, for each data set, PuVAEs of source classifiers S in front of targets T."""
+    """Returns, for each data set, PuVAEs of source classifiers S in front of targets T.
+
+    These PuVAEs are trained shorter than the study's, all alike: `trainers._plan`.
+    """
     tables = []
     for dataset in datasets(records):
         usual = STUDY_CLASSIFIERS[dataset]
-        sources = {"none": "no purifier", "puvae": f"PuVAE, S = {usual}"}
-        sources |= {f"puvae_{name}": f"PuVAE, S = {name}" for name in _TRANSFER}
+        names = (usual, *TRANSFER_ARCHITECTURES)
+        sources = {"none": "no purifier", **{f"puvae_{name}": f"S = {name}" for name in names}}
         found = {
             (record["purifier"], record["classifier"]): record
-            for record in records
+            for record in sorted(records, key=rank)
             if (record["dataset"], record["split"]) == (dataset, "test")
             and record["epsilon"] == STUDY_EPSILON
             and record["attack"] == "advgan"
             and (record["threat_model"] == "blind" or record["purifier"] == "none")
         }
-        if not any(classifier in _TRANSFER for _, classifier in found):
+        if not any(purifier == f"puvae_{usual}" for purifier, _ in found):
             continue
-        targets = (usual, *_TRANSFER)
-        for title, cell in (("ASR of a blind AdvGAN", _success), ("Accuracy, no attack", _cost)):
+        for title, cell in (
+            ("ASR of a blind AdvGAN", success_text),
+            ("Accuracy, no attack", _cost),
+        ):
             rows = [
-                (name, *(cell(found.get((source, target))) for target in targets))
+                (name, *(cell(found.get((source, target))) for target in names))
                 for source, name in sources.items()
             ]
-            header = ("Source", *(f"T = {target}" for target in targets))
-            caption = f"Table 6. Transfer on {display(dataset)}. {title}"
+            header = ("Source", *(f"T = {target}" for target in names))
+            caption = f"Table 6. Transfer of briefly trained PuVAEs on {display(dataset)}. {title}"
             tables.append(page.Table(caption, header, tuple(rows)))
     return tables
 
@@ -163,7 +170,7 @@ def _cost(record):
     if record is None:
         return "not measured"
     kind = "clean_accuracy" if record["purifier"] == "none" else "purified_clean_accuracy"
-    return _rate(record[kind], record["n"])
+    return rate_text(record[kind], record["n"])
 
 
 def summary_lines(records):
@@ -181,9 +188,8 @@ def summary_lines(records):
             name = "no purifier" if purifier == "none" else display(purifier)
             attack = display_attack(worst["attack"], worst["gradient_mode"])
             lines.append(
-                f"{display(dataset)}, {name}: {100 * most[kind]:.1f} % right without an attack; "
-                f"strongest attack {attack}, {worst['threat_model']}, success rate "
-                f"{_success(worst)}."
+                f"{display(dataset)}, {name}: {rate_text(most[kind], most['n'])} right, no attack; "
+                f"strongest attack {attack}, {worst['threat_model']}: ASR {success_text(worst)}."
             )
     return lines
 
@@ -193,11 +199,26 @@ def _frontier_table(frontier):
     header = ("Data set", "Purifier", "Settings", "Purified clean accuracy", "Blind ASR")
     rows = []
     for line in frontier:
-        settings = ", ".join(f"{name} {value}" for name, value in line["settings"].items())
-        cost = _rate(line["purified_clean_accuracy"], line["n"])
-        rows.append((display(line["dataset"]), line["run"], settings, cost, _success(line)))
+        settings = ", ".join(
+            f"{name} {value}"
+            for name, value in line["settings"].items()
+            if len(_values(frontier, line, name)) > 1
+        )
+        cost = rate_text(line["purified_clean_accuracy"], line["n"])
+        rows.append((display(line["dataset"]), line["run"], settings, cost, success_text(line)))
     title = "Table 7. Choosing the settings: cost and protection on validation images, epsilon 0.2"
     return page.Table(title, header, tuple(rows))
+
+
+def _values(frontier, line, name):
+    """Returns the values that a setting has among the lines of a data set and kind of purifier."""
+    alike = [
+        other["settings"]
+        for other in frontier
+        if other["dataset"] == line["dataset"]
+        and other["settings"].keys() == line["settings"].keys()
+    ]
+    return {str(settings[name]) for settings in alike}
 
 
 def more_tables(records, distances=(), frontier=()):
@@ -210,7 +231,7 @@ def more_tables(records, distances=(), frontier=()):
     """
     tables = [_prior_table(records, distances), *_transfer_tables(records)]
     tables.append(_frontier_table(frontier))
-    if study_records(records, "cifar10", SMALL_EPSILON):
+    if any(record["epsilon"] == SMALL_EPSILON for record in records):
         tables.insert(0, _small_table(records))
     return tuple(table for table in tables if table.rows)
 
@@ -232,12 +253,12 @@ def _attack_row(dataset, cell, record, study):
     if record is not None:
         attack = display_attack(record["attack"], record["gradient_mode"])
         if record["robust_accuracy"] is not None:
-            error = _rate(1 - record["robust_accuracy"], record["n"])
-        cost = _rate(record["purified_clean_accuracy"], record["n"])
+            error = rate_text(1 - record["robust_accuracy"], record["n"])
+        cost = rate_text(record["purified_clean_accuracy"], record["n"])
     if purifier == "none":
         cost = "no purifier"
     words = (display(dataset), threat_model, display(purifier), attack)
-    return (*words, _success(record), study, error, cost)
+    return (*words, success_text(record), study, error, cost)
 
 
 def study_tables(records):

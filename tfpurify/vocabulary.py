@@ -10,8 +10,6 @@ CLASSIFIERS = ("cnn", "vgg13", "a", "b", "c", "d")
 DEFENSES = (
     "none",
     "puvae",
-    "puvae_a",
-    "puvae_b",
     "defensegan",
     "defensegan_wide",
     "defensegan_wgan",

@@ -100,7 +100,11 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
     if defense == "none":
         return None
     name, command = purifier_part(defense, dataset)
-    part = load_part(name, output_dir, command)
+    return as_purifier(load_part(name, output_dir, command), **descent)
+
+
+def as_purifier(part, **descent):
+    """Returns a PuVAE as it is, and DefenseGAN's projector of a prior."""
     if not hasattr(part, "generator"):
         return part
     from tfpurify.purifiers.defensegan import DefenseGAN

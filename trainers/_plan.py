@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 
-from tfpurify.study import SMALL_EPSILON, STUDY_EPSILON
+from tfpurify.study import SMALL_EPSILON, STUDY_EPSILON, TRANSFER_ARCHITECTURES
 from trainers import _presets
 
 # Flags that say where a machine keeps its files, and nothing about a number.
@@ -68,9 +68,9 @@ class Cell:
         return [role for role in (self.classifier, purifier, self.attacker) if role]
 
 
-TRANSFER_ARCHITECTURES = ("a", "b")  # beside the study's own classifier
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
-_TRANSFER_EPOCHS = 2
+# Shorter than the study's PuVAE, and the same for every source.
+_TRANSFER_OPTIONS = {"epochs": 2, "classification_warmup_steps": 500}
 
 STUDY_CELLS = (
     Cell("none", "none", "none"),
@@ -113,7 +113,7 @@ def cells(dataset, is_with_transfer=False):
             for attacker in ("whitebox_none", "whitebox_none_small")
         ]
     if is_with_transfer and dataset in _TRANSFER_DATASETS:
-        found += _transfer_cells()
+        found += _transfer_cells(dataset)
     return found
 
 
@@ -127,20 +127,19 @@ def pgd_cells(dataset):
     ]
 
 
-def _transfer_cells():
-    """Returns the cells of the transfer matrix that the study's do not hold.
+def _transfer_cells(dataset):
+    """Returns the cells of the transfer matrix, but for the study's own attack.
 
     Each attacker knows the classifier that it faces, and not the purifier.
     """
     found = []
+    sources = (_presets.default_classifier(dataset), *TRANSFER_ARCHITECTURES)
     for target in (None, *TRANSFER_ARCHITECTURES):
         attacker = f"whitebox_none_{target}" if target else "whitebox_none"
         if target:
             found.append(Cell("whitebox", "none", "advgan", attacker, target))
-            found.append(Cell("blind", "puvae", "advgan", attacker, target))
         found += [
-            Cell("blind", f"puvae_{source}", "advgan", attacker, target)
-            for source in TRANSFER_ARCHITECTURES
+            Cell("blind", f"puvae_{source}", "advgan", attacker, target) for source in sources
         ]
     return found
 
@@ -154,10 +153,12 @@ def _trainings(dataset, is_with_transfer):
             found[cell.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})
     if is_with_transfer and dataset in _TRANSFER_DATASETS:
         for name in TRANSFER_ARCHITECTURES:
-            options = {"classifier": name}
-            found[f"classifier_{name}"] = ("classifier", options)
-            found[f"puvae_{name}"] = ("puvae", {**options, "epochs": _TRANSFER_EPOCHS})
-            found[f"whitebox_none_{name}"] = ("advgan", {**options, "whitebox": True})
+            found[f"classifier_{name}"] = ("classifier", {"classifier": name})
+            found[f"whitebox_none_{name}"] = ("advgan", {"classifier": name, "whitebox": True})
+        for name in (_presets.default_classifier(dataset), *TRANSFER_ARCHITECTURES):
+            options = {"classifier": name, **_TRANSFER_OPTIONS}
+            options["name"] = f"puvae_{dataset}_from_{name}"
+            found[f"puvae_{name}"] = ("puvae", options)
     return found
 
 

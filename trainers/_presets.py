@@ -8,8 +8,6 @@ from tfpurify.vocabulary import CLASSIFIERS, DATASETS
 WIDE = 2  # times the study's channels, in the prior that is to give CIFAR-10 a fair chance
 PURIFIER_PARTS = {
     "puvae": ("puvae", {}),
-    "puvae_a": ("puvae", {"classifier": "a"}),
-    "puvae_b": ("puvae", {"classifier": "b"}),
     "defensegan": ("defensegan", {}),
     "defensegan_wide": ("defensegan", {"width": WIDE}),
     "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"}),
@@ -143,7 +141,7 @@ _PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan
 
 def purifier_of(trainer, config):
     """Returns the record's word for the purifier that a run makes; its name if there is none."""
-    name = run_name(trainer, {**config, "name": None})
+    name = run_name(trainer, config)
     for word, (maker, options) in PURIFIER_PARTS.items():
         part = resolve(maker, {"dataset": config["dataset"], **options})
         if maker == trainer and run_name(maker, part) == name:
@@ -173,6 +171,13 @@ def resolve(trainer, overrides):
     config |= given
     _require_choice("classifier", config["classifier"], CLASSIFIERS)
     counts = ("epochs", "batch_size", "train_steps", "steps_per_epoch", "num_steps", "num_restarts")
+    if trainer == "classifier":
+        _require_choice("optimizer", config["optimizer"], ("adamw", "sgd"))
+    if config["steps_per_epoch"] is not None and "epochs" not in given:
+        raise ValueError(
+            "`steps_per_epoch` changes what an epoch is, so it needs `epochs`. "
+            f"Received: steps_per_epoch={config['steps_per_epoch']}, epochs=None"
+        )
     for name in counts:
         if config.get(name) is not None and config[name] < 1:
             raise ValueError(f"`{name}` must be >= 1. Received: {name}={config[name]}")
@@ -212,6 +217,16 @@ def _check_threat_model(config, given):
         )
 
 
+def attack_name(config):
+    """Returns the record's word for the attack: how it was distilled, where it wants to go."""
+    parts = ["advgan"]
+    if config["blackbox"] != "none":
+        parts.append(config["blackbox"])
+    if config["targeted"]:
+        parts.append(f"target{config['target_class']}")
+    return "_".join(parts)
+
+
 def threat_model(config):
     """Returns the threat model of an AdvGAN run.
 
@@ -246,5 +261,5 @@ def run_name(trainer, config):
     if config["targeted"]:
         parts.append(f"target{config['target_class']}")
     if config["epsilon"] != STUDY_EPSILON:
-        parts.append(f"eps{255 * config['epsilon']:.4g}")
+        parts.append(f"eps{255 * config['epsilon']:.4g}".replace(".", "_"))
     return "_".join(parts + other_classifier)

@@ -218,15 +218,16 @@ class Run:
         keep_best = _callbacks.KeepBest(folder, best)
         if initial_epoch >= epochs:
             logging.info("%s is already trained for %d epochs", folder, initial_epoch)
-            return keep_best.restore(model, {})
+            keep_best.restore(model, {})
+            return {}
         log_dir = str(folder / "tensorboard")
         self._write_hparams(log_dir)
         callbacks = [
             _callbacks.StopOnNonFiniteLoss(),
             _callbacks.CpuSeconds(),
+            keep_best,  # before the checkpoint: an epoch that is cut off here is run again
             checkpoints,
             keras.callbacks.TensorBoard(log_dir, write_graph=False),
-            keep_best,
             keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
         ]
         if image_row is not None:
@@ -331,12 +332,14 @@ class Run:
         write_aside(path, json.dumps(summary, indent=2, sort_keys=True) + "\n")
 
     def _cpu_seconds(self):
-        """Returns the processor time of all epochs of all stages, those before a pause included."""
-        seconds = 0.0
+        """Returns the processor time of all epochs, also before a pause; None if unknown."""
+        rows = []
         for path in self.folder.glob("**/history.csv"):
             with open(path, newline="", encoding="utf-8") as file:
-                seconds += sum(float(row.get("cpu_seconds") or 0) for row in csv.DictReader(file))
-        return round(seconds, 1)
+                rows += csv.DictReader(file)
+        if not all("cpu_seconds" in row for row in rows):
+            return None
+        return round(sum(float(row["cpu_seconds"]) for row in rows), 1)
 
     def export(self, exporter, model, name=None, is_serving=True):
         """Exports a SavedModel.

@@ -212,11 +212,7 @@ class Study:
             return None
         key = f"watched {name}"
         if key not in self._loaded:
-            purifier = self._part(name)
-            if hasattr(purifier, "generator"):
-                purifier = DefenseGAN(purifier.generator)
-                purifier.build()
-            self._loaded[key] = Watched(purifier)
+            self._loaded[key] = Watched(_parts.as_purifier(self._part(name)))
         return self._loaded[key]
 
     def _part(self, role):

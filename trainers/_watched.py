@@ -33,8 +33,7 @@ class Watched:
         return np.concatenate(self._errors[kind] or [np.zeros(0, np.float32)])
 
     def seconds_per_image(self, images):
-        """Returns the seconds an image takes, after a first call that is not counted."""
-        self._purify(images)
+        """Returns the seconds an image takes; measure after other images, which trace the graph."""
         started = time.perf_counter()
         self._purify(images)
         return (time.perf_counter() - started) / len(images)

@@ -11,7 +11,8 @@ def build_model(config, spec, target, black_box, total_steps):
         spec: The `DatasetSpec`.
         target: What the generator is trained against: a classifier, a purified classifier or a
             surrogate.
-        black_box: What a surrogate stands for, or None.
+        black_box: What successes are counted on, if not the target: what a surrogate stands for,
+            or the purified classifier behind a shortened descent. None otherwise.
         total_steps: Length of the cosine schedule.
     """
     import keras
@@ -83,16 +84,6 @@ def _distil(run, black_box):
     return distiller.surrogate
 
 
-def _attack_name(config):
-    """Returns the record's word for the attack: how it was distilled, where it wants to go."""
-    parts = ["advgan"]
-    if config["blackbox"] != "none":
-        parts.append(config["blackbox"])
-    if config["targeted"]:
-        parts.append(f"target{config['target_class']}")
-    return "_".join(parts)
-
-
 def _image_row(model, purifier, epsilon):
     def image_row(images):
         adversarial_images = model(images)
@@ -111,6 +102,7 @@ def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     from tfpurify import export
     from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.purifiers.defensegan import DefenseGAN
     from trainers import _parts, _runner
 
     run = _runner.Run("advgan", fn_args)
@@ -134,6 +126,8 @@ def run_fn(fn_args):
         black_box, target = deployed, _distil(run, deployed)
     else:
         target = _training_target(run, classifier, purifier)
+        if config["whitebox"] and isinstance(purifier, DefenseGAN):
+            black_box = deployed  # successes are counted behind the whole descent
 
     def build():
         return build_model(config, run.spec, target, black_box, total_steps)
@@ -153,7 +147,7 @@ def run_fn(fn_args):
     fields = {
         "purifier": config["defense"],
         "threat_model": threat_model,
-        "attack": _attack_name(config),
+        "attack": _presets.attack_name(config),
         "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
     }
     run.evaluate(

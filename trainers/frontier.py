@@ -11,8 +11,7 @@ from absl import flags, logging
 from tfpurify import vocabulary
 from trainers import _flags
 
-_EPSILON = 0.2
-# Settings by which points of a frontier differ; a line names those that are not the preset's.
+# Settings by which points of a frontier may differ.
 _SETTINGS = (
     "epochs",
     "augment",
@@ -53,6 +52,7 @@ def frontier(options):
     """
     from tfpurify import data
     from tfpurify.frontier import update_frontier
+    from tfpurify.study import STUDY_EPSILON
     from trainers import _parts
 
     if not options["runs"]:
@@ -61,7 +61,7 @@ def frontier(options):
     source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
     images = data.load_dataset(dataset, "validation", options["data_dir"], source)
     classifier = _parts.load_classifier(dataset, options["output_dir"])
-    name, command = _parts.attack_part(dataset, _EPSILON)
+    name, command = _parts.attack_part(dataset, STUDY_EPSILON)
     attack = _parts.load_part(name, options["output_dir"], command)
     lines = []
     for run in options["runs"]:
@@ -102,16 +102,16 @@ def _purifiers(folder, options):
     """Yields the settings and the purifier of each point of a run."""
     from tfpurify import zoo
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from trainers import _presets, publish
+    from trainers import publish
 
     publish.finished_run(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    preset = _presets.resolve(config["trainer"], {"dataset": config["dataset"]})
-    settings = {
-        name: config[name]
-        for name in _SETTINGS
-        if name in config and config[name] != preset.get(name)
-    }
+    if config["dataset"] != options["dataset"]:
+        raise ValueError(
+            f"`runs` must be runs on `dataset`. Received: {folder} on {config['dataset']}, "
+            f"dataset={options['dataset']}"
+        )
+    settings = {name: config[name] for name in _SETTINGS if name in config}
     model = zoo.load_model(folder / "model.keras", compile=False)
     if config["trainer"] == "puvae":
         for noise_scale in options["noise_scales"] or [model.noise_scale]:

@@ -83,6 +83,8 @@ def publish(options):
         gradient_mode=config["gradient_mode"] if is_through_purifier else None,
         wall_seconds=summary["wall_seconds"],
         cpu_seconds=summary.get("cpu_seconds"),
+        resumed_after_epoch=summary.get("resumed_after_epoch", 0),
+        data_source=config["source"],
         measured_as=measured_as(summary["trainer"], config),
     )
     stored = zoo.load(name, options["zoo_dir"])
@@ -97,17 +99,21 @@ def measured_as(trainer, config):
         return {"classifier": config["classifier"], "purifier": "none"}
     if trainer != "advgan":
         return {"purifier": _presets.purifier_of(trainer, config)}
-    is_through_purifier = config["whitebox"] and config["defense"] != "none"
-    black_box = config["blackbox"]
     fields = {
-        "classifier": config["classifier"],
-        "epsilon": config["epsilon"],
-        "attack": "advgan" if black_box == "none" else f"advgan_{black_box}",
+        **{name: config[name] for name in ("classifier", "epsilon", "seed")},
+        "attack": _presets.attack_name(config),
     }
-    if is_through_purifier:
-        return {**fields, "threat_model": "whitebox", "purifier": config["defense"]}
-    # The attack on the bare classifier is also the blind one behind every purifier.
-    return fields if black_box != "none" else {**fields, "gradient_mode": None}
+    threat_model = _presets.threat_model(config)
+    if threat_model == "whitebox" and config["defense"] == "none":
+        # The attack on the bare classifier is also the blind one behind every purifier.
+        return {**fields, "gradient_mode": None}
+    mode = config["gradient_mode"] if threat_model == "whitebox" else None
+    return {
+        **fields,
+        "threat_model": threat_model,
+        "purifier": config["defense"],
+        "gradient_mode": mode,
+    }
 
 
 def finished_run(run):

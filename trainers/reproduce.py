@@ -42,7 +42,7 @@ def define_flags():
         "transfer",
         False,
         "Whether to measure PuVAEs in front of classifiers that they were not trained with; their "
-        "models are not in the zoo, so this goes with --retrain or its output_dir.",
+        "models are not in the zoo but in --output_dir, where --retrain trains them.",
     )
     flags.DEFINE_integer("seed", None, "Seed of PGD, and of --retrain.", lower_bound=0)
     flags.DEFINE_bool("retrain", False, "Whether to train all that the tables need; resumable.")
@@ -87,10 +87,11 @@ def reproduce(options):
     for dataset in datasets:
         if is_retraining:
             _retraining.retrain(dataset, options)
-        study = _study.Study(dataset, options, options["output_dir"] if is_retraining else None)
+        has_runs = is_retraining or options["transfer"]
+        study = _study.Study(dataset, options, options["output_dir"] if has_runs else None)
         missing = study.missing()
         if missing:
-            notes.append(_missing_note(dataset, missing))
+            notes.append(_missing_note(dataset, missing, options["transfer"]))
             logging.warning("%s: %d parts are not in the zoo yet", dataset, len(missing))
         found_here = study.run()
         if found_here:
@@ -116,12 +117,15 @@ def reproduce(options):
     return found
 
 
-def _missing_note(dataset, missing):
+def _missing_note(dataset, missing, is_with_transfer):
     names = ", ".join(part.name for part in missing)
     lines = [f"{dataset}, not in the zoo yet: {names}. What trains them:"]
     lines += [f"    {part.command}" for part in missing]
-    lines.append("each then: python -m trainers.publish --run=runs/NAME")
-    lines.append(f"or all of it: python -m trainers.reproduce --dataset={dataset} --retrain")
+    transfer = " --transfer" if is_with_transfer else ""
+    command = f"python -m trainers.reproduce --dataset={dataset} --retrain{transfer}"
+    if not is_with_transfer:
+        lines.append("each then: python -m trainers.publish --run=runs/NAME")
+    lines.append(f"or all of it: {command}")
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ import json
 import keras
 import pytest
 
+from tfpurify import report
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
@@ -56,17 +57,23 @@ def test_points_say_their_settings_and_replace_older_ones(folder):
     runs = [folder / "runs" / name for name in ("plain", "noisy", "prior")]
     given = options(folder, runs=runs, noise_scales=["0", "0.5"], descents=["2x1", "1x2"])
     lines = frontier.frontier(given)
-    assert [line["settings"] for line in lines] == [
-        {"noise_scale": 0.0},
-        {"noise_scale": 0.5},
-        {"input_noise": 0.1, "noise_scale": 0.0},
-        {"input_noise": 0.1, "noise_scale": 0.5},
-        {"L": 2, "R": 1},
-        {"L": 1, "R": 2},
+    puvaes, priors = lines[:4], lines[4:]
+    assert [(p["settings"]["input_noise"], p["settings"]["noise_scale"]) for p in puvaes] == [
+        *((0.0, 0.0), (0.0, 0.5), (0.1, 0.0), (0.1, 0.5))
     ]
+    assert [(p["settings"]["L"], p["settings"]["R"]) for p in priors] == [(2, 1), (1, 2)]
+    assert puvaes[0]["settings"]["classification_labels"] == "true"
+    markdown = report.tables_markdown([], frontier=lines)
+    assert "| MNIST | noisy | input_noise 0.1, noise_scale 0.5 |" in markdown
     assert all(line["split"] == "validation" and line["n"] == 4 for line in lines)
     frontier.frontier(options(folder, runs=runs[:1]))
     assert len(read_frontier(folder / "frontier.jsonl")) == len(lines)
+
+
+def test_a_run_on_other_data_is_refused(folder):
+    given = options(folder, dataset="fashion_mnist", runs=[folder / "runs" / "plain"])
+    with pytest.raises(ValueError, match="must be runs on `dataset`. Received: .*plain on mnist"):
+        list(frontier._purifiers(given["runs"][0], given))
 
 
 def test_a_run_that_is_no_purifier_is_refused(folder):

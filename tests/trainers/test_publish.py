@@ -14,7 +14,7 @@ from tfpurify.data import get_spec
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.puvae import PuVAE
-from trainers import publish
+from trainers import _presets, publish
 
 SHAPE = (28, 28, 1)
 
@@ -59,6 +59,7 @@ def write_run(folder, model, trainer, **config):
         "wall_seconds": 12.5,
     }
     (folder / "summary.json").write_text(json.dumps(summary))
+    config = {"source": "embedded", **_presets.resolve(trainer, {"dataset": "mnist", **config})}
     (folder / "config.json").write_text(json.dumps(config))
     return model
 
@@ -104,12 +105,22 @@ def test_the_entry_says_how_it_was_trained(tmp_path):
         "validation": {"loss": 0.5},
         "gradient_mode": "soft",
         "wall_seconds": 12.5,
+        "data_source": "embedded",
+        "measured_as": {
+            "classifier": "cnn",
+            "epsilon": 0.2,
+            "seed": 0,
+            "attack": "advgan",
+            "threat_model": "whitebox",
+            "purifier": "puvae",
+            "gradient_mode": "soft",
+        },
     }
     assert {name: entry[name] for name in expected} == expected
 
 
 def test_an_attack_that_crossed_no_purifier_has_no_gradient_mode(tmp_path):
-    config = {"defense": "none", "whitebox": True, "gradient_mode": "bpda"}
+    config = {"defense": "none", "whitebox": True}
     write_run(tmp_path / "some_run", new_advgan(), "advgan", **config)
     assert publish_run(tmp_path / "some_run")[0]["gradient_mode"] is None
 

@@ -248,17 +248,18 @@ def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, t
     assert trainings == []
 
 
-def test_the_transfer_matrix_adds_its_parts_and_cells(tmp_path, trainings):
+def test_the_transfer_matrix_adds_its_parts_and_cells():
     plain, whole = _plan.parts("mnist"), _plan.parts("mnist", is_with_transfer=True)
     assert [name for name in whole if name not in plain] == [
-        f"{role}_{name}" for name in "ab" for role in ("classifier", "puvae", "whitebox_none")
+        *("classifier_a", "whitebox_none_a", "classifier_b", "whitebox_none_b"),
+        *("puvae_cnn", "puvae_a", "puvae_b"),
     ]
     names = [part.name for part in whole.values()]
     assert len(set(names)) == len(names)
     cells = set(_plan.cells("mnist", True)) - set(_plan.cells("mnist"))
     blind = {(c.purifier, c.architecture) for c in cells if c.threat_model == "blind"}
-    sources, targets = ("puvae", "puvae_a", "puvae_b"), (None, "a", "b")
-    assert blind == {(s, t) for s in sources for t in targets} - {("puvae", None)}
+    sources, targets = ("puvae_cnn", "puvae_a", "puvae_b"), (None, "a", "b")
+    assert blind == {(source, target) for source in sources for target in targets}
     assert _plan.parts("cifar10", True) == _plan.parts("cifar10")
 
 

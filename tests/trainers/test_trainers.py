@@ -159,6 +159,19 @@ def test_a_second_call_trains_nothing_more(workshop):
     assert path.read_text() == before
 
 
+def test_a_second_call_leaves_the_summary_of_an_attack(workshop):
+    path = workshop / "runs" / "advgan_mnist_whitebox_none" / "summary.json"
+    before = path.read_text()
+    advgan.run_fn(make_fn_args({**TINY, "output_dir": str(workshop)}))
+    assert path.read_text() == before
+
+
+def test_short_epochs_need_a_number_of_epochs(tmp_path):
+    config = {**TINY, "steps_per_epoch": 1, "output_dir": str(tmp_path)}
+    with pytest.raises(ValueError, match="`steps_per_epoch` .* needs `epochs`"):
+        classifier.run_fn(make_fn_args(config))
+
+
 def test_nan_stops_the_run_and_leaves_no_model(workshop, tmp_path):
     config = {**TINY, "learning_rate": 1e30, "output_dir": str(tmp_path), "classifier": "b"}
     with pytest.raises(FloatingPointError, match="must be finite. Received: nan at step"):

@@ -5,10 +5,9 @@ import tensorflow as tf
 from keras import ops
 
 from tfpurify.data import validate_if_eager
-from tfpurify.layers import Pretrained
 
 
-class Purifier(Pretrained, keras.Model):
+class Purifier(keras.Model):
     """Images -> images of the same shape, dtype and range [0, 1].
 
     A subclass sets `image_shape` and implements `candidates(images)`: K proposals

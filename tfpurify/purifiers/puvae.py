@@ -5,13 +5,13 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.layers import freeze, require_at_most_32
+from tfpurify.layers import Pretrained, freeze, require_at_most_32
 from tfpurify.purifiers.base import Purifier
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class PuVAE(Purifier):
+class PuVAE(Pretrained, Purifier):
     """Purifying variational autoencoder.
 
     Training reconstructs a clean image under its true label, and asks a frozen source classifier
