@@ -19,17 +19,21 @@ def classifier_part(dataset, architecture=None):
 def purifier_part(defense, dataset):
     """Returns the name of what a purifier is made from and the command that trains it."""
     trainer, options = _presets.PURIFIER_PARTS[defense]
-    options = {"dataset": dataset, **options}
+    return _name_and_command(trainer, {"dataset": dataset, **options})
+
+
+def _name_and_command(trainer, options):
     name = _presets.run_name(trainer, _presets.resolve(trainer, options))
     flags = " ".join(f"--{flag}={value}" for flag, value in options.items())
     return name, f"python -m trainers.{trainer} {flags}"
 
 
-def attack_part(dataset, epsilon):
+def attack_part(dataset, epsilon, classifier=None):
     """Returns the name of the attack on the bare classifier and the command that trains it."""
     options = {"dataset": dataset, "epsilon": epsilon}
-    name = _presets.run_name("advgan", _presets.resolve("advgan", options))
-    return name, f"python -m trainers.advgan --dataset={dataset} --epsilon={epsilon}"
+    if classifier is not None:
+        options["classifier"] = classifier
+    return _name_and_command("advgan", options)
 
 
 def _path(name, output_dir):

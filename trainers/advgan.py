@@ -1,5 +1,7 @@
 """Trains AdvGAN: `python -m trainers.advgan --dataset=mnist --defense=puvae --whitebox`."""
 
+import functools
+
 from trainers import _flags, _presets
 
 
@@ -111,8 +113,9 @@ def run_fn(fn_args):
     needed = [_parts.classifier_part(config["dataset"], config["classifier"])]
     if config["defense"] != "none":
         needed.append(_parts.purifier_part(config["defense"], config["dataset"]))
+    warm = (config["dataset"], config["epsilon"], config["classifier"])
     if config["warm_start"]:
-        needed.append(_parts.attack_part(config["dataset"], config["epsilon"]))
+        needed.append(_parts.attack_part(*warm))
     _parts.require_parts(needed, run.output_dir)
     classifier = run.classifier()
     purifier = _parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
@@ -127,7 +130,9 @@ def run_fn(fn_args):
     else:
         target = _training_target(run, classifier, purifier)
         if config["whitebox"] and isinstance(purifier, DefenseGAN):
-            black_box = deployed  # successes are counted behind the whole descent
+            # Successes are counted behind the whole descent. A plain callable, because Keras
+            # cannot save two models of an attack that share their layers.
+            black_box = functools.partial(deployed, training=False)
 
     def build():
         return build_model(config, run.spec, target, black_box, total_steps)
@@ -135,7 +140,7 @@ def run_fn(fn_args):
     with run.precision():
         model = build()
     if config["warm_start"]:
-        name, command = _parts.attack_part(config["dataset"], config["epsilon"])
+        name, command = _parts.attack_part(*warm)
         trained = _parts.load_part(name, run.output_dir, command)
         model.generator.set_weights(trained.generator.get_weights())
         model.discriminator.set_weights(trained.discriminator.get_weights())

@@ -212,11 +212,12 @@ def trainings(monkeypatch):
 
     def run(command, **_):
         flags = dict(word.lstrip("-").partition("=")[::2] for word in command[3:])
-        part = next(
+        fitting = [
             part
             for part in _plan.parts(flags["dataset"]).values()
             if part.arguments == command[1 : 1 + len(part.arguments)]
-        )
+        ]
+        part = max(fitting, key=lambda part: len(part.arguments))
         commands.append(command[1:])
         _finish(Path(flags["output_dir"]) / "runs" / part.name, seed=int(flags.get("seed", 0)))
         return SimpleNamespace(returncode=0)

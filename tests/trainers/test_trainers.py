@@ -94,7 +94,7 @@ def test_other_data_sets_and_networks(tmp_path, dataset):
     classifier.run_fn(make_fn_args(config))
     assert read_record(tmp_path / "runs" / f"b_{dataset}")["dataset"] == dataset
     advgan.run_fn(make_fn_args(config))
-    assert read_record(tmp_path / "runs" / f"advgan_{dataset}_whitebox_none")["n"] == 8
+    assert read_record(tmp_path / "runs" / f"advgan_{dataset}_whitebox_none_b")["n"] == 8
 
 
 def test_tfx_hands_over_files_and_folders(tmp_path):
