@@ -155,6 +155,14 @@ class Run:
         finally:
             keras.config.set_dtype_policy(before)
 
+    def in_precision(self, classifier):
+        """Returns a copy of a classifier in the precision in which models are built now."""
+        config = {k: v for k, v in classifier.get_config().items() if k != "dtype"}
+        copy = type(classifier).from_config(config)
+        copy.build()
+        copy.set_weights(classifier.get_weights())
+        return copy
+
     def total_steps(self, epochs=None):
         """Returns the number of steps of a whole training, for its schedule."""
         steps_per_epoch, epochs = self._plan(epochs)

@@ -49,7 +49,7 @@ def run_fn(fn_args):
     classifier = run.classifier()
     total_steps = run.total_steps()
     with run.precision():
-        model = build_model(run.config, run.spec, classifier, total_steps)
+        model = build_model(run.config, run.spec, run.in_precision(classifier), total_steps)
     logs = run.train(model, lambda images: {"purified": model(images)})
     model = run.full_precision(
         model, lambda: build_model(run.config, run.spec, classifier, total_steps)

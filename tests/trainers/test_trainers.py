@@ -1,14 +1,17 @@
 import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tiny_runs import TINY, make_fn_args
 
 from tfpurify import load_model, records
+from tfpurify.classifiers import build_classifier
+from tfpurify.data import get_spec
 from tfpurify.vocabulary import RECORD_KEYS
-from trainers import _callbacks, advgan, classifier, defensegan, puvae
+from trainers import _callbacks, _runner, advgan, classifier, defensegan, puvae
 
 ADVGAN_RUNS = [
     ({}, "advgan_mnist_whitebox_none", "whitebox", None),
@@ -189,3 +192,18 @@ def test_a_run_does_not_go_on_under_other_settings(workshop):
     config = {**TINY, "output_dir": str(workshop), "learning_rate": 0.5}
     with pytest.raises(ValueError, match=r"learning_rate.*Start over with --noresume"):
         classifier.run_fn(make_fn_args(config))
+
+
+def test_a_frozen_classifier_follows_the_precision_of_the_run():
+    full = build_classifier("cnn", get_spec("mnist"))
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        reduced = _runner.Run.in_precision(None, full)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert reduced.stack.layers[0].compute_dtype == "bfloat16"
+    assert reduced.stack.layers[-1].compute_dtype == "float32"
+    images = np.random.default_rng(0).uniform(size=(4, 28, 28, 1)).astype("float32")
+    np.testing.assert_allclose(reduced(images), full(images), atol=0.05)
+    for mine, other in zip(reduced.get_weights(), full.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
