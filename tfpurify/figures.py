@@ -145,7 +145,9 @@ def figure_trade_off(records, path):
         axes[0, 0].scatter([], [], marker=marker, color="white", edgecolor="black", label=name)
     for threat, color in _THREATS.items():
         axes[0, 0].scatter([], [], marker="o", color=color, label=threat)
-    figure.legend(frameon=False, loc="outside lower center", ncols=6, fontsize=8)
+    figure.legend(
+        frameon=False, loc="outside lower center", ncols=min(6, 2 * len(found) + 1), fontsize=8
+    )
     _save(figure, path)
 
 
