@@ -93,6 +93,7 @@ def advgan(dataset, overrides):
     the full 200 steps from 10 starts. One start alone leaves most clean images unrecognised.
     """
     defense = (overrides.get("defense") or "none").partition("_")[0]
+    is_blackbox = overrides.get("blackbox", "none") != "none"
     preset = {
         "classifier": default_classifier(dataset),
         "defense": "none",
@@ -103,7 +104,7 @@ def advgan(dataset, overrides):
         "targeted": False,
         "target_class": 0,
         "epsilon": STUDY_EPSILON,
-        "epochs": 2 if overrides.get("blackbox", "none") != "none" else 4,
+        "epochs": 2 if is_blackbox else 3 if dataset == "fashion_mnist" else 4,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "adversarial_loss": "margin",
@@ -119,14 +120,17 @@ def advgan(dataset, overrides):
         "num_steps": 20,
         "num_restarts": 10,
     }
+    if dataset == "cifar10" and not is_blackbox:
+        preset |= {"epochs": 12, "steps_per_epoch": 175}
     if defense == "defensegan":
         preset |= {"eval_examples": 200, "validation_examples": 200}
     if overrides.get("whitebox") and defense == "puvae":
         # A step through a purifier costs several of the bare classifier's: smaller batches and
         # fewer passes, so that there are as many steps in the time.
-        preset |= {"epochs": 2, "batch_size": 64, "validation_examples": 500}
+        preset |= {"epochs": 6, "steps_per_epoch": 200, "batch_size": 64}
+        preset |= {"validation_examples": 500}
     if overrides.get("whitebox") and defense == "defensegan":
-        preset |= {"epochs": 1, "train_steps": 60, "batch_size": 64, "warm_start": True}
+        preset |= {"epochs": 1, "steps_per_epoch": 60, "batch_size": 64, "warm_start": True}
         preset |= {"learning_rate": 5e-4}
     return preset
 
@@ -173,7 +177,7 @@ def resolve(trainer, overrides):
     counts = ("epochs", "batch_size", "train_steps", "steps_per_epoch", "num_steps", "num_restarts")
     if trainer == "classifier":
         _require_choice("optimizer", config["optimizer"], ("adamw", "sgd"))
-    if config["steps_per_epoch"] is not None and "epochs" not in given:
+    if "steps_per_epoch" in given and "epochs" not in given:
         raise ValueError(
             "`steps_per_epoch` changes what an epoch is, so it needs `epochs`. "
             f"Received: steps_per_epoch={config['steps_per_epoch']}, epochs=None"
