@@ -7,17 +7,10 @@ priors are made from them.
 import numpy as np
 
 from tfpurify.files import read_json_lines, write_json_lines
+from tfpurify.vocabulary import CELL_KEYS
 
 DISTANCE_KEYS = (
-    "dataset",
-    "data_source",
-    "split",
-    "n",
-    "classifier",
-    "purifier",
-    "threat_model",
-    "attack",
-    "epsilon",
+    *CELL_KEYS,
     "seed",
     "clean_mean",
     "adversarial_mean",

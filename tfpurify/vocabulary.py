@@ -22,7 +22,8 @@ PRIOR_LOSSES = ("dcgan", "wgan-gp")
 ADVERSARIAL_LOSSES = ("margin", "cross_entropy")
 GAN_LOSSES = ("least_squares", "log")
 
-RECORD_KEYS = (
+# What is measured on what; every line of results begins with them.
+CELL_KEYS = (
     "dataset",
     "data_source",
     "split",
@@ -32,6 +33,9 @@ RECORD_KEYS = (
     "threat_model",
     "attack",
     "epsilon",
+)
+RECORD_KEYS = (
+    *CELL_KEYS,
     "gradient_mode",
     "seed",
     "clean_accuracy",

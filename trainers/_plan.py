@@ -82,13 +82,10 @@ STUDY_CELLS = (
     Cell("whitebox", "puvae", "advgan", "whitebox_puvae"),
     Cell("whitebox", "defensegan", "advgan", "whitebox_defensegan"),
 )
-_SMALL_EPSILON_CELLS = (
-    Cell("blackbox", "none", "advgan_static", "blackbox_static_small"),
-    Cell("blind", "puvae", "advgan", "whitebox_none_small"),
-    Cell("blind", "defensegan", "advgan", "whitebox_none_small"),
-    Cell("whitebox", "none", "advgan", "whitebox_none_small"),
-    Cell("whitebox", "puvae", "advgan", "whitebox_puvae_small"),
-    Cell("whitebox", "defensegan", "advgan", "whitebox_defensegan_small"),
+_SMALL_EPSILON_CELLS = tuple(
+    dataclasses.replace(cell, attacker=f"{cell.attacker}_small")
+    for cell in STUDY_CELLS
+    if cell.attacker not in (None, "blackbox_dynamic")
 )
 
 _STUDY_TRAININGS = {

@@ -101,8 +101,7 @@ def _measure(images, limit, source, classifier, attack, purifier):
 def _purifiers(folder, options):
     """Yields the settings and the purifier of each point of a run."""
     from tfpurify import zoo
-    from tfpurify.purifiers.defensegan import DefenseGAN
-    from trainers import publish
+    from trainers import _parts, publish
 
     publish.finished_run(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -120,8 +119,7 @@ def _purifiers(folder, options):
     elif config["trainer"] == "defensegan":
         for descent in options["descents"] or ["200x10"]:
             steps, restarts = map(int, descent.split("x"))
-            purifier = DefenseGAN(model.generator, steps, restarts)
-            purifier.build()
+            purifier = _parts.as_purifier(model, num_steps=steps, num_restarts=restarts)
             yield {**settings, "L": steps, "R": restarts}, purifier
     else:
         raise ValueError(f"`runs` must be PuVAE or DCGAN runs. Received: {folder}")

@@ -70,7 +70,7 @@ def publish(options):
     )
     model = zoo.load_model(folder / "model.keras", compile=False)
     name = options["name"] or summary["name"]
-    is_through_purifier = config.get("whitebox") and config.get("defense", "none") != "none"
+    measured = measured_as(summary["trainer"], config)
     entry = zoo.save(
         inference_model(model),
         name,
@@ -80,12 +80,12 @@ def publish(options):
         command=_plan.portable_command(summary["command"]),
         seed=summary["seed"],
         validation=summary["validation"],
-        gradient_mode=config["gradient_mode"] if is_through_purifier else None,
+        gradient_mode=measured.get("gradient_mode"),
         wall_seconds=summary["wall_seconds"],
         cpu_seconds=summary.get("cpu_seconds"),
         resumed_after_epoch=summary.get("resumed_after_epoch", 0),
         data_source=config["source"],
-        measured_as=measured_as(summary["trainer"], config),
+        measured_as=measured,
     )
     stored = zoo.load(name, options["zoo_dir"])
     difference = compare(model, stored, summary["dataset"])
