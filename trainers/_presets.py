@@ -52,7 +52,7 @@ def puvae(dataset, _):
     return {
         "classifier": default_classifier(dataset),
         "epochs": {"mnist": 8, "fashion_mnist": 6, "cifar10": 6}[dataset],
-        "augment": "crop_flip" if is_cifar10 else None,
+        "augment": "flip" if is_cifar10 else None,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],
