@@ -45,7 +45,8 @@ class PurifiedClassifier(keras.Model):
         soft_candidates=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Nearest is decided on the images as given, not on their bfloat16.
+        super().__init__(**{"autocast": False, **kwargs})
         if gradient_mode not in GRADIENT_MODES:
             raise ValueError(
                 f"`gradient_mode` must be one of {list(GRADIENT_MODES)}. "

@@ -124,17 +124,17 @@ def run_fn(fn_args):
     if purifier is not None:
         deployed = PurifiedClassifier(purifier, classifier)
         deployed.build()
-    black_box = None
+    black_box, surrogate = None, None
     if threat_model == "blackbox":
-        black_box, target = deployed, _distil(run, deployed)
-    else:
-        target = _training_target(run, classifier, purifier)
-        if config["whitebox"] and isinstance(purifier, DefenseGAN):
-            # Successes are counted behind the whole descent. A plain callable, because Keras
-            # cannot save two models of an attack that share their layers.
-            black_box = functools.partial(deployed, training=False)
+        black_box, surrogate = deployed, _distil(run, deployed)
+    elif config["mixed_precision"] or (config["whitebox"] and isinstance(purifier, DefenseGAN)):
+        # Successes are counted on what is deployed: in float32, behind the whole descent. A plain
+        # callable, because Keras cannot save two models of an attack that share their layers.
+        served = deployed if config["whitebox"] else classifier
+        black_box = functools.partial(served, training=False)
 
     def build():
+        target = surrogate or _training_target(run, run.in_precision(classifier), purifier)
         return build_model(config, run.spec, target, black_box, total_steps)
 
     with run.precision():

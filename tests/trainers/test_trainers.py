@@ -71,6 +71,18 @@ def test_advgan_leaves_a_whole_run(workshop, options, name, threat_model, gradie
     np.testing.assert_allclose(served, attack.generate(images), atol=1e-5)
 
 
+def test_advgan_trained_in_bfloat16_leaves_float32_and_keeps_its_bound(workshop):
+    options = {"mixed_precision": True, "whitebox": True, "defense": "puvae", "name": "reduced"}
+    advgan.run_fn(make_fn_args({**TINY, "output_dir": str(workshop), **options, "epsilon": 0.02}))
+
+    attack = load_model(workshop / "runs" / "reduced" / "model.keras")
+    assert attack.generator.stack.layers[0].compute_dtype == "float32"
+    assert attack.target.classifier.compute_dtype == "float32"
+    images = tf.random.uniform((3, 28, 28, 1))
+    distances = np.abs(attack.generate(images) - images)
+    assert 0 < distances.max() <= 0.02 + 1e-6
+
+
 @pytest.mark.parametrize(
     ("purifier", "bundle_name"),
     [("puvae", "puvae_mnist_cnn"), ("defensegan", "defensegan_mnist_cnn")],
