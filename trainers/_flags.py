@@ -84,6 +84,7 @@ def _define_puvae():
         vocabulary.CLASSIFICATION_LABELS,
         "Under which label the reconstruction is made that the classifier has to recognise.",
     )
+    flags.DEFINE_bool("batch_normalization", None, "Whether the encoder is batch normalised.")
 
 
 def _define_defensegan():

@@ -63,6 +63,7 @@ def puvae(dataset, _):
         "noise_scale": 0.0,
         "input_noise": 0.0 if dataset == "mnist" else 0.2,
         "classification_labels": "true" if dataset == "mnist" else "random",
+        "batch_normalization": is_cifar10,
     }
 
 

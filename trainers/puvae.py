@@ -26,6 +26,7 @@ def build_model(config, spec, classifier, total_steps):
         "noise_scale",
         "input_noise",
         "classification_labels",
+        "batch_normalization",
         "seed",
     )
     model = PuVAE(

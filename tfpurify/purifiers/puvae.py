@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.layers import Pretrained, freeze, require_at_most_32
+from tfpurify.layers import BatchNormalization, Pretrained, freeze, require_at_most_32
 from tfpurify.purifiers.base import Purifier
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
@@ -42,6 +42,8 @@ class PuVAE(Pretrained, Purifier):
             classifier has to recognise: `true`, as in the paper, or `random`. With `true` and a
             large weight the decoder paints the label into any image, so that a wrong label's
             candidate is taken for that label; `random` asks for the true class whatever the label.
+        batch_normalization: Whether the encoder's convolutions and its first dense layer are batch
+            normalised. Without, Adam kills four fifths of that layer's ReLUs on CIFAR-10.
         seed: Of the latent noise.
 
     Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
@@ -74,6 +76,7 @@ class PuVAE(Pretrained, Purifier):
         noise_scale=0.0,
         input_noise=0.0,
         classification_labels="true",
+        batch_normalization=False,
         seed=0,
         **kwargs,
     ):
@@ -104,18 +107,25 @@ class PuVAE(Pretrained, Purifier):
         self.noise_scale = noise_scale
         self.input_noise = input_noise
         self.classification_labels = classification_labels
+        self.batch_normalization = batch_normalization
         self.seed = seed
         self.classifier = classifier
         if classifier is not None:
             freeze(classifier)
 
-        def dilated_conv():
-            return layers.Conv2D(32, 7, dilation_rate=2, padding="same", activation="relu")
-
-        self.convolutions = keras.Sequential(
-            [dilated_conv(), dilated_conv(), dilated_conv(), layers.Flatten()], name="convolutions"
-        )
+        convolutions = []
+        for _ in range(3):
+            if batch_normalization:
+                options = {"dilation_rate": 2, "padding": "same", "use_bias": False}
+                convolutions += [layers.Conv2D(32, 7, **options), BatchNormalization()]
+                convolutions += [layers.ReLU()]
+            else:
+                options = {"dilation_rate": 2, "padding": "same", "activation": "relu"}
+                convolutions += [layers.Conv2D(32, 7, **options)]
+        self.convolutions = keras.Sequential([*convolutions, layers.Flatten()], name="convolutions")
         self.features_dense = layers.Dense(1024, name="features_dense")
+        if batch_normalization:
+            self.features_normalization = layers.BatchNormalization(name="features_normalization")
         self.label_dense = layers.Dense(1024, use_bias=False, name="label_dense")
         self.hidden_dense = layers.Dense(1024, activation="relu", name="hidden_dense")
         self.mean_head = layers.Dense(latent_dim, dtype="float32", name="z_mean")
@@ -144,6 +154,8 @@ class PuVAE(Pretrained, Purifier):
     def build(self, input_shape=None):
         self.convolutions.build((None, *self.image_shape))
         self.features_dense.build(self.convolutions.output_shape)
+        if self.batch_normalization:
+            self.features_normalization.build((None, 1024))
         self.label_dense.build((None, self.num_classes))
         self.hidden_dense.build((None, 1024))
         self.mean_head.build((None, 1024))
@@ -151,9 +163,12 @@ class PuVAE(Pretrained, Purifier):
         self.decoder.build((None, self.latent_dim + self.num_classes))
         self.built = True
 
-    def encode_features(self, images):
+    def encode_features(self, images, training=False):
         """Returns the label-free half of the first dense layer: `(batch, 1024)`."""
-        return self.features_dense(self.convolutions(images))
+        features = self.features_dense(self.convolutions(images, training=training))
+        if self.batch_normalization:
+            features = self.features_normalization(features, training=training)
+        return features
 
     def encode_labels(self, features, one_hot_labels):
         """Returns `(z_mean, z_stddev)`, each `(batch, latent_dim)`.
@@ -197,7 +212,9 @@ class PuVAE(Pretrained, Purifier):
         z_mean, z_stddev = self.encode_labels(features, one_hot_labels)
         return self.decode(z_mean + noise * z_stddev, one_hot_labels), z_mean, z_stddev
 
-    def compute_losses(self, images, labels, noise, inputs=None, classified_labels=None):
+    def compute_losses(
+        self, images, labels, noise, inputs=None, classified_labels=None, training=False
+    ):
         """Returns the weighted sum and its three parts, each averaged over the batch.
 
         Args:
@@ -207,13 +224,14 @@ class PuVAE(Pretrained, Purifier):
             inputs: What the encoder sees of the images; the images if None.
             classified_labels: `(batch,)`, the labels under which the source classifier sees
                 reconstructions; the true ones if None.
+            training: Whether batches normalise themselves.
         """
         if self.classifier is None:
             raise ValueError(
                 "Training a PuVAE needs its source classifier: PuVAE(..., classifier=classifier). "
                 "Received: classifier=None"
             )
-        features = self.encode_features(images if inputs is None else inputs)
+        features = self.encode_features(images if inputs is None else inputs, training)
         reconstructions, z_mean, z_stddev = self._reconstruct(features, labels, noise)
         classified = reconstructions
         if classified_labels is not None:
@@ -250,7 +268,9 @@ class PuVAE(Pretrained, Purifier):
         if self.classification_labels == "random":
             classified_labels = self._uniform(ops.shape(labels), step, 2, 0, self.num_classes)
         with tf.GradientTape() as tape:
-            step_losses = self.compute_losses(images, labels, noise, inputs, classified_labels)
+            step_losses = self.compute_losses(
+                images, labels, noise, inputs, classified_labels, training=True
+            )
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(step_losses["loss"], variables), variables)
         return self._update_trackers(step_losses)
@@ -285,6 +305,7 @@ class PuVAE(Pretrained, Purifier):
             "noise_scale": self.noise_scale,
             "input_noise": self.input_noise,
             "classification_labels": self.classification_labels,
+            "batch_normalization": self.batch_normalization,
             "seed": self.seed,
         }
 
