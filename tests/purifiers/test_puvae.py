@@ -266,3 +266,25 @@ def test_the_classifier_sees_reconstructions_under_the_labels_it_is_given(
     own, _, _ = model.reconstruct(images, labels, 0.0)
     expected = np.mean(losses.reconstruction_loss(images, own))
     np.testing.assert_allclose(parts["reconstruction_loss"], expected, rtol=1e-5)
+
+
+def test_batch_statistics_are_learned_in_training_and_fixed_in_purification(
+    trainable_puvae, small_batch, moved
+):
+    model = trainable_puvae(batch_normalization=True)
+    statistics = moved(model.non_trainable_variables)
+    images, labels = small_batch
+    purified = model(images)
+    model.test_step(small_batch)
+    assert not any(statistics())
+    np.testing.assert_allclose(model(images[:1]), purified[:1], atol=1e-5)
+    model.train_step(small_batch)
+    assert any(statistics())
+
+
+def test_the_batch_normalised_encoder_survives_a_round_trip(make_puvae, small_batch, tmp_path):
+    model = make_puvae(batch_normalization=True)
+    model.convolutions.layers[1].moving_mean.assign_add(tf.ones(32))
+    model.save(tmp_path / "puvae.keras")
+    loaded = keras.models.load_model(tmp_path / "puvae.keras")
+    np.testing.assert_allclose(loaded(small_batch[0]), model(small_batch[0]), atol=1e-6)
