@@ -1,5 +1,7 @@
 """A card for each model of the zoo: what it is, how it was made, what it does and does not do."""
 
+import textwrap
+
 from tfpurify import zoo
 from tfpurify.study import display, display_attack
 from tfpurify.tables import rate_text, success_text
@@ -25,6 +27,7 @@ _ROWS = (
     ("Bytes", "bytes"),
     ("SHA-256", "sha256"),
 )
+_RESULTS = ("accuracy", "purified_accuracy", "attack_success_rate")
 
 
 def cards(folder, records):
@@ -35,6 +38,33 @@ def cards(folder, records):
         records: The records of `results.jsonl`.
     """
     return {name: _card(name, entry, records) for name, entry in zoo.list_presets(folder).items()}
+
+
+def results_text(folder, records):
+    """Returns how each model of a zoo was made, how long that took and what came out of it.
+
+    Args:
+        folder: The zoo's folder; None for the repository's.
+        records: The records of `results.jsonl`; a prior's result stands there.
+    """
+    lines = []
+    for name, entry in zoo.list_presets(folder).items():
+        command = textwrap.wrap(entry["command"], 92, break_long_words=False)
+        lines += [name, *(f"    {line}" for line in command)]
+        seconds = entry.get("cpu_seconds")
+        time = "processor time not measured" if seconds is None else f"{seconds / 60:.0f} min"
+        lines += [f"    {time}; {_result(entry, records)}"]
+    return "\n".join(lines)
+
+
+def _result(entry, records):
+    for metric, value in (entry["validation"] or {}).items():
+        if metric in _RESULTS:
+            return f"validation {metric} {value:.4f}"
+    for record in _own_records(entry, records):
+        if record["purified_clean_accuracy"] is not None:
+            return f"test purified_clean_accuracy {record['purified_clean_accuracy']:.4f}"
+    return "not measured"
 
 
 def _card(name, entry, records):

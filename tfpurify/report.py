@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tfpurify import page
-from tfpurify.cards import cards
+from tfpurify.cards import cards, results_text
 from tfpurify.distances import read_distances, write_distances
 from tfpurify.figures import (
     ImageRow,
@@ -42,9 +42,11 @@ __all__ = [
 
 _TITLE = "How much a purifier protects, and what it costs"
 _START, _END = "<!-- results:start -->", "<!-- results:end -->"
+_PRESETS_START, _PRESETS_END = "[zoo:start]", "[zoo:end]"
 _DISTANCES = "distances.jsonl"
 _FRONTIER = "frontier.jsonl"
 _RECORDS = "saved_models/zoo/results.jsonl"
+_PRESETS = "trainers/_presets.py"
 # What makes two records the same measurement.
 _IDENTITY = (
     "dataset",
@@ -198,23 +200,26 @@ def readme_with_results(text, records, **more):
     Raises:
         ValueError: If the markers are not there, each once and in order.
     """
-    before, start, rest = text.partition(_START)
-    _, end, after = rest.partition(_END)
-    if not (start and end) or any(
-        mark in part for mark in (_START, _END) for part in (before, after)
-    ):
-        raise ValueError(f"The README must hold `{_START}` and `{_END}`, once each, in this order")
-    return f"{before}{start}\n{tables_markdown(records, **more)}\n{end}{after}"
+    return _replace(text, _START, tables_markdown(records, **more), _END)
 
 
-def update_readme(readme, records_path, is_check=False):
-    """Writes a README's results and the zoo's cards, or only compares them.
+def _replace(text, start, results, end):
+    """Returns a text with results on the lines between two markers."""
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
+        raise ValueError(f"The file must hold `{start}` and `{end}`, once each, in this order")
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{results}\n{end}{after}"
+
+
+def update_readme(readme, records_path, is_check=False, presets=None):
+    """Writes a README's results, the zoo's cards and the presets' docstring, or compares them.
 
     Args:
         readme: File whose results are updated.
         records_path: JSON lines file with the records. The cards are those of the models in its
             folder, `NAME.md` each.
         is_check: Whether to change nothing.
+        presets: Python file whose docstring says how the zoo's models were made, or None.
 
     Returns:
         The exit status: 1 if something differs from the records.
@@ -230,6 +235,10 @@ def update_readme(readme, records_path, is_check=False):
     results = readme_with_results(text, found, distances=distances, frontier=frontier)
     texts = {readme: results}
     folder = path.parent
+    if presets:
+        text = Path(presets).read_text(encoding="utf-8")
+        made = results_text(folder, found)
+        texts[Path(presets)] = _replace(text, _PRESETS_START, made, _PRESETS_END)
     texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
     for file, expected in texts.items():
         if file.exists() and file.read_text(encoding="utf-8") == expected:
@@ -247,6 +256,9 @@ def main():
 
     readme = flags.DEFINE_string("readme", "README.md", "File whose results are updated.")
     records = flags.DEFINE_string("records", _RECORDS, "JSON lines file with the records.")
+    presets = flags.DEFINE_string(
+        "presets", _PRESETS, "Python file whose docstring says how the zoo was made."
+    )
     check = flags.DEFINE_bool(
         "check", False, "Whether to change nothing, and exit 1 if they differ."
     )
@@ -255,7 +267,7 @@ def main():
         try:
             if len(argv) > 1:
                 raise ValueError(f"Arguments must be flags. Received: {' '.join(argv[1:])}")
-            return update_readme(readme.value, records.value, check.value)
+            return update_readme(readme.value, records.value, check.value, presets.value)
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return 1
