@@ -153,7 +153,7 @@ def advgan(dataset, overrides):
         "defense": "none",
         "whitebox": False,
         "blackbox": "none",
-        "surrogate": "a" if dataset != "cifar10" else "c",
+        "surrogate": "a" if dataset != "cifar10" else "cnn",
         "distillation_epochs": 1,
         "targeted": False,
         "target_class": 0,
