@@ -55,7 +55,7 @@ class PuVAE(Pretrained, Purifier):
     10 (and with 1) the classifier's gradient drowns the reconstruction early and kills ReLUs, or
     every image becomes its class's template; the last transposed convolution has the image's
     channels, because Figure 5 ends at 32 channels and a sigmoid; the label joins after the
-    convolutions, as in the public port.
+    convolutions, as in the public port; and the encoder may be batch normalised.
 
     Limitations: the choice of the nearest candidate hides the gradient. An attack through a
     soft choice breaks a plainly trained PuVAE almost entirely (gradient mode `soft`; compare
