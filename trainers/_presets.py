@@ -4,6 +4,10 @@ How the shipped models were made: command, processor time (over both of two core
 by `python -m tfpurify.report` from the zoo's manifest and records.
 
 [zoo:start]
+advgan_cifar10_whitebox_none_eps8
+    python -m trainers.advgan --dataset=cifar10 --whitebox --epsilon=0.03137254901960784
+    --mixed_precision --validation_examples=1000 --eval_examples=1000
+    22 min; validation attack_success_rate 0.6020
 advgan_fashion_mnist_blackbox_static
     python -m trainers.advgan --dataset=fashion_mnist --blackbox=static --epochs=2
     5 min; validation attack_success_rate 0.9184
@@ -35,6 +39,9 @@ cnn_fashion_mnist
 cnn_mnist
     python -m trainers.classifier --dataset=mnist
     processor time not measured; validation accuracy 0.9956
+dcgan_cifar10
+    python -m trainers.defensegan --dataset=cifar10
+    10 min; not measured
 dcgan_fashion_mnist
     python -m trainers.defensegan --dataset=fashion_mnist --eval_examples=50
     9 min; not measured
