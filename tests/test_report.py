@@ -259,6 +259,7 @@ def test_a_docstring_says_how_the_zoo_was_made(tmp_path, records):
     text = presets.read_text()
     assert "cnn_mnist\n    python -m trainers.classifier --flag=1" in text and "old" not in text
     assert "2 min; validation accuracy 0.9876" in text
+    assert "All together: 0.0 h of processor time\n" in text
     assert max(map(len, text.splitlines())) <= 100
     presets.write_text(text.replace("0.9876", "0.9999"))
     assert report.update_readme(readme, path, is_check=True, presets=presets) == 1

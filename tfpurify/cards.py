@@ -54,7 +54,14 @@ def results_text(folder, records):
         seconds = entry.get("cpu_seconds")
         time = "processor time not measured" if seconds is None else f"{seconds / 60:.0f} min"
         lines += [f"    {time}; {_result(entry, records)}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, _total_time(zoo.list_presets(folder).values())])
+
+
+def _total_time(entries):
+    measured = [e["cpu_seconds"] for e in entries if e.get("cpu_seconds") is not None]
+    text = f"All together: {sum(measured) / 3600:.1f} h of processor time"
+    missing = len(entries) - len(measured)
+    return f"{text}, and {missing} models whose time was not measured" if missing else text
 
 
 def _result(entry, records):
