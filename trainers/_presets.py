@@ -174,7 +174,7 @@ def advgan(dataset, overrides):
         "alpha": 0.1,
         "beta": 1.0,
         "hinge_bound": 6.0 if dataset != "cifar10" else 12.0,
-        "kappa": 2.0 if dataset != "cifar10" else 6.0,
+        "kappa": 2.0,
         "augment": None if dataset != "cifar10" else "flip",
         "bottleneck_channels": 32 if dataset != "cifar10" else 96,
         "gradient_mode": "soft" if defense == "puvae" else "bpda",
