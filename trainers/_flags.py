@@ -78,6 +78,9 @@ def _define_puvae():
     flags.DEFINE_float(
         "input_noise", None, "Bound of the uniform noise on training images.", lower_bound=0.0
     )
+    flags.DEFINE_integer(
+        "input_noise_period", None, "Pixels after which half of that noise repeats.", lower_bound=1
+    )
     flags.DEFINE_enum(
         "classification_labels",
         None,

@@ -21,6 +21,7 @@ _SETTINGS = (
     "classification_weight",
     "classification_labels",
     "input_noise",
+    "input_noise_period",
     "gan_loss",
     "width",
 )

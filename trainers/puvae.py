@@ -25,6 +25,7 @@ def build_model(config, spec, classifier, total_steps):
         "classification_warmup_steps",
         "noise_scale",
         "input_noise",
+        "input_noise_period",
         "classification_labels",
         "batch_normalization",
         "seed",

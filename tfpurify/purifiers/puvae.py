@@ -38,6 +38,9 @@ class PuVAE(Pretrained, Purifier):
         input_noise: Bound of the uniform noise that is added to the encoder's images in training,
             on the [0, 1] scale; each image draws its own bound between 0 and this. The
             reconstruction's target stays clean.
+        input_noise_period: Side of a square that is repeated over the image in half of the images'
+            noise, in pixels; None: every pixel has its own. White noise has little of its energy in
+            any one pattern, a convolutional attack all of it in one that repeats.
         classification_labels: Under which labels the reconstructions are made that the source
             classifier has to recognise: `true`, as in the paper, or `random`. With `true` and a
             large weight the decoder paints the label into any image, so that a wrong label's
@@ -75,6 +78,7 @@ class PuVAE(Pretrained, Purifier):
         training_noise=1.0,
         noise_scale=0.0,
         input_noise=0.0,
+        input_noise_period=None,
         classification_labels="true",
         batch_normalization=False,
         seed=0,
@@ -91,6 +95,11 @@ class PuVAE(Pretrained, Purifier):
         ):
             if value < 0:
                 raise ValueError(f"`{name}` must be >= 0. Received: {name}={value}")
+        if input_noise_period is not None and input_noise_period < 1:
+            raise ValueError(
+                "`input_noise_period` must be >= 1 or None. "
+                f"Received: input_noise_period={input_noise_period}"
+            )
         if classification_labels not in CLASSIFICATION_LABELS:
             raise ValueError(
                 f"`classification_labels` must be one of {list(CLASSIFICATION_LABELS)}. "
@@ -106,6 +115,7 @@ class PuVAE(Pretrained, Purifier):
         self.training_noise = training_noise
         self.noise_scale = noise_scale
         self.input_noise = input_noise
+        self.input_noise_period = input_noise_period
         self.classification_labels = classification_labels
         self.batch_normalization = batch_normalization
         self.seed = seed
@@ -262,9 +272,7 @@ class PuVAE(Pretrained, Purifier):
         noise = self.training_noise * self._noise(noise_shape, step)
         inputs, classified_labels = None, None
         if self.input_noise > 0:
-            uniform = self._uniform(ops.shape(images), step, 1, -1.0, 1.0)
-            bounds = self._uniform((ops.shape(images)[0], 1, 1, 1), step, 3, 0.0, self.input_noise)
-            inputs = ops.clip(images + bounds * uniform, 0.0, 1.0)
+            inputs = self._add_input_noise(images, step)
         if self.classification_labels == "random":
             classified_labels = self._uniform(ops.shape(labels), step, 2, 0, self.num_classes)
         with tf.GradientTape() as tape:
@@ -274,6 +282,19 @@ class PuVAE(Pretrained, Purifier):
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(step_losses["loss"], variables), variables)
         return self._update_trackers(step_losses)
+
+    def _add_input_noise(self, images, step):
+        uniform = self._uniform(ops.shape(images), step, 1, -1.0, 1.0)
+        one_an_image = (ops.shape(images)[0], 1, 1, 1)
+        if self.input_noise_period:
+            height, width, _ = self.image_shape
+            period = self.input_noise_period
+            square = uniform[:, :period, :period]
+            repeated = ops.tile(square, (1, -(-height // period), -(-width // period), 1))
+            is_repeated = self._uniform(one_an_image, step, 4, 0, 2) == 1
+            uniform = ops.where(is_repeated, repeated[:, :height, :width], uniform)
+        bounds = self._uniform(one_an_image, step, 3, 0.0, self.input_noise)
+        return ops.clip(images + bounds * uniform, 0.0, 1.0)
 
     def test_step(self, data):
         images, labels = data
@@ -304,6 +325,7 @@ class PuVAE(Pretrained, Purifier):
             "training_noise": self.training_noise,
             "noise_scale": self.noise_scale,
             "input_noise": self.input_noise,
+            "input_noise_period": self.input_noise_period,
             "classification_labels": self.classification_labels,
             "batch_normalization": self.batch_normalization,
             "seed": self.seed,
