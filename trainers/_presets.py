@@ -112,15 +112,15 @@ def puvae(dataset, _):
     is_cifar10 = dataset == "cifar10"
     return {
         "classifier": default_classifier(dataset),
-        "epochs": {"mnist": 8, "fashion_mnist": 6, "cifar10": 6}[dataset],
+        "epochs": {"mnist": 8, "fashion_mnist": 6, "cifar10": 12}[dataset],
         "augment": "flip" if is_cifar10 else None,
-        "batch_size": 128,
+        "batch_size": 64 if is_cifar10 else 128,
         "learning_rate": 1e-3,
         "latent_dim": {"mnist": 50, "fashion_mnist": 100, "cifar10": 256}[dataset],
         "reconstruction_weight": 0.01,
         "kl_weight": 0.0005 if is_cifar10 else 0.01,
         "classification_weight": {"mnist": 0.1, "fashion_mnist": 0.3, "cifar10": 1.0}[dataset],
-        "classification_warmup_steps": 500 if is_cifar10 else 2000,
+        "classification_warmup_steps": 2000,
         "noise_scale": 0.0,
         "input_noise": {"mnist": 0.0, "fashion_mnist": 0.2, "cifar10": 0.3}[dataset],
         "input_noise_period": 8 if is_cifar10 else None,
