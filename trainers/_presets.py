@@ -122,7 +122,7 @@ def puvae(dataset, _):
         "classification_weight": {"mnist": 0.1, "fashion_mnist": 0.3, "cifar10": 1.0}[dataset],
         "classification_warmup_steps": 2000,
         "noise_scale": 0.0,
-        "input_noise": {"mnist": 0.0, "fashion_mnist": 0.2, "cifar10": 0.3}[dataset],
+        "input_noise": {"mnist": 0.0, "fashion_mnist": 0.2, "cifar10": 0.45}[dataset],
         "input_noise_period": 8 if is_cifar10 else None,
         "classification_labels": "true" if dataset == "mnist" else "random",
         "batch_normalization": is_cifar10,
