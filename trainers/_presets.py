@@ -176,7 +176,6 @@ def advgan(dataset, overrides):
         "beta": 1.0,
         "hinge_bound": 6.0 if dataset != "cifar10" else 12.0,
         "kappa": 2.0,
-        "augment": None if dataset != "cifar10" else "flip",
         "bottleneck_channels": 32 if dataset != "cifar10" else 96,
         "gradient_mode": "soft" if defense == "puvae" else "bpda",
         "soft_candidates": None if dataset != "cifar10" else 3,
@@ -185,7 +184,7 @@ def advgan(dataset, overrides):
         "num_restarts": 10,
     }
     if dataset == "cifar10" and not is_blackbox:
-        preset |= {"epochs": 18, "steps_per_epoch": 175}
+        preset |= {"epochs": 24, "steps_per_epoch": 175}
     if defense == "defensegan":
         preset |= {"eval_examples": 200, "validation_examples": 200}
     if overrides.get("whitebox") and defense == "puvae":
