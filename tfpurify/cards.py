@@ -47,14 +47,15 @@ def results_text(folder, records):
         folder: The zoo's folder; None for the repository's.
         records: The records of `results.jsonl`; a prior's result stands there.
     """
+    entries = zoo.list_presets(folder)
     lines = []
-    for name, entry in zoo.list_presets(folder).items():
+    for name, entry in entries.items():
         command = textwrap.wrap(entry["command"], 92, break_long_words=False)
         lines += [name, *(f"    {line}" for line in command)]
         seconds = entry.get("cpu_seconds")
         time = "processor time not measured" if seconds is None else f"{seconds / 60:.0f} min"
         lines += [f"    {time}; {_result(entry, records)}"]
-    return "\n".join([*lines, _total_time(zoo.list_presets(folder).values())])
+    return "\n".join([*lines, _total_time(entries.values())])
 
 
 def _total_time(entries):

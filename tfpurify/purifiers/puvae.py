@@ -124,14 +124,13 @@ class PuVAE(Pretrained, Purifier):
             freeze(classifier)
 
         convolutions = []
+        options = {"dilation_rate": 2, "padding": "same"}
         for _ in range(3):
             if batch_normalization:
-                options = {"dilation_rate": 2, "padding": "same", "use_bias": False}
-                convolutions += [layers.Conv2D(32, 7, **options), BatchNormalization()]
-                convolutions += [layers.ReLU()]
+                convolutions += [layers.Conv2D(32, 7, use_bias=False, **options)]
+                convolutions += [BatchNormalization(), layers.ReLU()]
             else:
-                options = {"dilation_rate": 2, "padding": "same", "activation": "relu"}
-                convolutions += [layers.Conv2D(32, 7, **options)]
+                convolutions += [layers.Conv2D(32, 7, activation="relu", **options)]
         self.convolutions = keras.Sequential([*convolutions, layers.Flatten()], name="convolutions")
         self.features_dense = layers.Dense(1024, name="features_dense")
         if batch_normalization:
