@@ -119,6 +119,7 @@ def _define_advgan():
     flags.DEFINE_integer(
         "distillation_epochs", None, "Passes of the static distillation.", lower_bound=1
     )
+    flags.DEFINE_enum("augment", None, vocabulary.AUGMENTATIONS, "Random changes of its images.")
     flags.DEFINE_bool("targeted", None, "Whether to move towards target_class.")
     flags.DEFINE_integer("target_class", None, "Class to move towards.", lower_bound=0)
     flags.DEFINE_float("epsilon", None, "L-inf bound on the perturbation, in (0, 1].")

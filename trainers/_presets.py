@@ -168,6 +168,7 @@ def advgan(dataset, overrides):
         "target_class": 0,
         "epsilon": STUDY_EPSILON,
         "epochs": 2 if is_blackbox else 3 if dataset == "fashion_mnist" else 4,
+        "augment": None,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "adversarial_loss": "margin",
