@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from pathlib import Path
 
 from tfpurify.study import SMALL_EPSILON, STUDY_EPSILON, TRANSFER_ARCHITECTURES
 from trainers import _presets
@@ -176,13 +177,15 @@ def parts(dataset, is_with_transfer=False):
 
 
 def portable_command(command):
-    """Returns a command without the flags that only say where this machine keeps its files."""
+    """Returns a command without what only says where this machine keeps its files."""
     kept, words = [], iter(shlex.split(command))
     for word in words:
-        name, has_value, _ = word.lstrip("-").partition("=")
-        if word.startswith("-") and name in _PLACES:
-            if not has_value:
-                next(words, None)
+        name, has_value, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name in (*_PLACES, "runs"):
+            value = value if has_value else next(words, "")
+            if name == "runs":
+                folders = [f"runs/{Path(folder).name}" for folder in value.split(",")]
+                kept.append(f"--runs={','.join(folders)}")
             continue
         kept.append(word)
     return shlex.join(kept)

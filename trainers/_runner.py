@@ -156,7 +156,9 @@ class Run:
             keras.config.set_dtype_policy(before)
 
     def in_precision(self, classifier):
-        """Returns a copy of a classifier in the precision in which models are built now."""
+        """Returns a classifier in the precision in which models are built now: it or a copy."""
+        if classifier.dtype_policy == keras.config.dtype_policy():
+            return classifier
         config = {k: v for k, v in classifier.get_config().items() if k != "dtype"}
         copy = type(classifier).from_config(config)
         copy.build()

@@ -127,9 +127,8 @@ class Study:
             **fields,
         )
         if cell.threat_model == "blind" and cell.architecture is None:
-            images = next(iter(self.images.batch(min(n, _BATCH_SIZE[_kind(cell)]))))[0]
             errors = {kind: purifier.errors(kind) for kind in ("clean", "adversarial")}
-            seconds = purifier.seconds_per_image(images)
+            seconds = purifier.seconds_per_image()
             self.distances.append(distances.make_distances(record, errors, seconds))
         return record
 

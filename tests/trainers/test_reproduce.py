@@ -290,3 +290,9 @@ def test_retrain_stops_where_a_training_fails(tmp_path, monkeypatch):
 def test_portable_command_keeps_what_decides_a_number():
     command = "python -m trainers.reproduce --data_dir=/a --output_dir /b --limit=5 --retrain"
     assert _plan.portable_command(command) == "python -m trainers.reproduce --limit=5 --retrain"
+
+
+def test_portable_command_shortens_the_folders_of_runs():
+    command = "python -m trainers.frontier --runs=/a/runs/one,/b/two --limit=5"
+    portable = "python -m trainers.frontier --runs=runs/one,runs/two --limit=5"
+    assert _plan.portable_command(command) == portable
