@@ -207,16 +207,6 @@ def default_classifier(dataset):
 _PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan, advgan)}
 
 
-def purifier_of(trainer, config):
-    """Returns the record's word for the purifier that a run makes; its name if there is none."""
-    name = run_name(trainer, config)
-    for word, (maker, options) in PURIFIER_PARTS.items():
-        part = resolve(maker, {"dataset": config["dataset"], **options})
-        if maker == trainer and run_name(maker, part) == name:
-            return word
-    return name
-
-
 def resolve(trainer, overrides):
     """Returns a run's whole configuration: the preset, and what was given over it.
 
@@ -283,51 +273,3 @@ def _check_threat_model(config, given):
             "`gradient_mode` needs `whitebox` and a `defense`: only then does a gradient cross a "
             f"purifier. Received: whitebox={config['whitebox']}, defense={config['defense']!r}"
         )
-
-
-def attack_name(config):
-    """Returns the record's word for the attack: how it was distilled, where it wants to go."""
-    parts = ["advgan"]
-    if config["blackbox"] != "none":
-        parts.append(config["blackbox"])
-    if config["targeted"]:
-        parts.append(f"target{config['target_class']}")
-    return "_".join(parts)
-
-
-def threat_model(config):
-    """Returns the threat model of an AdvGAN run.
-
-    Without a purifier, knowing the classifier is knowing everything: `whitebox`.
-    """
-    if config["blackbox"] != "none":
-        return "blackbox"
-    return "whitebox" if config["whitebox"] or config["defense"] == "none" else "blind"
-
-
-def run_name(trainer, config):
-    """Returns the name of a run, of its folder and of its entry in the zoo."""
-    if config["name"]:
-        return config["name"]
-    dataset = config["dataset"]
-    if trainer == "classifier":
-        return f"{config['classifier']}_{dataset}"
-    is_usual = config["classifier"] == default_classifier(dataset)
-    other_classifier = [] if is_usual else [config["classifier"]]
-    if trainer == "puvae":
-        return "_".join(["puvae", dataset, *other_classifier])
-    if trainer == "defensegan":
-        width = [] if config["width"] == 1 else [f"width{config['width']}"]
-        prior = "dcgan" if config["gan_loss"] == "dcgan" else "wgan"
-        return "_".join([prior, dataset, *width])
-    threat = threat_model(config)
-    parts = ["advgan", dataset, threat]
-    if threat == "blackbox":
-        parts.append(config["blackbox"])
-    if threat != "blackbox" or config["defense"] != "none":
-        parts.append(config["defense"])
-    if config["targeted"]:
-        parts.append(f"target{config['target_class']}")
-    if config["epsilon"] != STUDY_EPSILON:
-        parts.append(f"eps{255 * config['epsilon']:.4g}".replace(".", "_"))
-    return "_".join(parts + other_classifier)

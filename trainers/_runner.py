@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from tfpurify import data, evaluation, records
 from tfpurify.files import write_aside
-from trainers import _callbacks, _parts, _presets
+from trainers import _callbacks, _names, _parts, _presets
 
 VALIDATION_BATCH_SIZE = 250
 
@@ -60,7 +60,7 @@ class Run:
             self.config["train_steps"] = fn_args.train_steps
         self.train_files = list(fn_args.train_files or [])
         self.eval_files = list(fn_args.eval_files or [])
-        self.name = _presets.run_name(trainer, self.config)
+        self.name = _names.run_name(trainer, self.config)
         self.spec = data.get_spec(self.config["dataset"])
         self.output_dir = Path(self.config["output_dir"])
         self.folder = Path(fn_args.model_run_dir or self.output_dir / "runs" / self.name)

@@ -2,7 +2,7 @@
 
 import functools
 
-from trainers import _flags, _presets
+from trainers import _flags, _names
 
 
 def build_model(config, spec, target, black_box, total_steps):
@@ -109,7 +109,7 @@ def run_fn(fn_args):
 
     run = _runner.Run("advgan", fn_args)
     config = run.config
-    threat_model = _presets.threat_model(config)
+    threat_model = _names.threat_model(config)
     needed = [_parts.classifier_part(config["dataset"], config["classifier"])]
     if config["defense"] != "none":
         needed.append(_parts.purifier_part(config["defense"], config["dataset"]))
@@ -152,7 +152,7 @@ def run_fn(fn_args):
     fields = {
         "purifier": config["defense"],
         "threat_model": threat_model,
-        "attack": _presets.attack_name(config),
+        "attack": _names.attack_name(config),
         "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
     }
     run.evaluate(

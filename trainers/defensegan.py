@@ -41,7 +41,7 @@ def run_fn(fn_args):
     from tfpurify import export
     from tfpurify.purified_classifier import PurifiedClassifier
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from trainers import _presets, _runner
+    from trainers import _names, _runner
 
     run = _runner.Run("defensegan", fn_args)
     config, classifier = run.config, run.classifier()
@@ -56,7 +56,7 @@ def run_fn(fn_args):
         model.generator, config["num_steps"], config["num_restarts"], seed=config["seed"]
     )
     purifier.build()
-    run.evaluate(classifier, purifier, {"purifier": _presets.purifier_of("defensegan", config)})
+    run.evaluate(classifier, purifier, {"purifier": _names.purifier_of("defensegan", config)})
     name = run.name.replace("dcgan", "defensegan").replace("wgan", "defensegan_wgan")
     run.export(export.export_purifier, purifier, name, is_serving=False)
     purified = PurifiedClassifier(purifier, classifier)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from trainers import _flags, _plan, _presets
+from trainers import _flags, _names, _plan
 
 _KINDS = {"classifier": "classifier", "puvae": "puvae", "defensegan": "dcgan", "advgan": "advgan"}
 _NUM_IMAGES = 64
@@ -98,12 +98,12 @@ def measured_as(trainer, config):
     if trainer == "classifier":
         return {"classifier": config["classifier"], "purifier": "none"}
     if trainer != "advgan":
-        return {"purifier": _presets.purifier_of(trainer, config)}
+        return {"purifier": _names.purifier_of(trainer, config)}
     fields = {
         **{name: config[name] for name in ("classifier", "epsilon", "seed")},
-        "attack": _presets.attack_name(config),
+        "attack": _names.attack_name(config),
     }
-    threat_model = _presets.threat_model(config)
+    threat_model = _names.threat_model(config)
     if threat_model == "whitebox" and config["defense"] == "none":
         # The attack on the bare classifier is also the blind one behind every purifier.
         return {**fields, "gradient_mode": None}

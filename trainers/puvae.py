@@ -45,7 +45,7 @@ def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     from tfpurify import export
     from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _presets, _runner
+    from trainers import _names, _runner
 
     run = _runner.Run("puvae", fn_args)
     classifier = run.classifier()
@@ -57,7 +57,7 @@ def run_fn(fn_args):
         model, lambda: build_model(run.config, run.spec, classifier, total_steps)
     )
     run.save(model)
-    run.evaluate(classifier, model, {"purifier": _presets.purifier_of("puvae", run.config)})
+    run.evaluate(classifier, model, {"purifier": _names.purifier_of("puvae", run.config)})
     run.export(export.export_purifier, model, is_serving=False)
     purified = PurifiedClassifier(model, classifier)
     purified.build()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tfpurify import vocabulary
-from trainers import _presets
+from trainers import _names, _presets
 
 
 def run(tmp_path, *arguments):
@@ -85,7 +85,7 @@ def test_every_preset_resolves(trainer, dataset):
     config = _presets.resolve(trainer, {"dataset": dataset, "seed": 3})
     assert config["dataset"] == dataset
     assert config["seed"] == 3
-    assert _presets.run_name(trainer, config)
+    assert _names.run_name(trainer, config)
 
 
 def test_unknown_options_are_refused():
@@ -95,5 +95,5 @@ def test_unknown_options_are_refused():
 
 def test_without_a_purifier_blind_is_whitebox():
     config = _presets.resolve("advgan", {"defense": "none"})
-    assert _presets.threat_model(config) == "whitebox"
-    assert _presets.run_name("advgan", config) == "advgan_mnist_whitebox_none"
+    assert _names.threat_model(config) == "whitebox"
+    assert _names.run_name("advgan", config) == "advgan_mnist_whitebox_none"
