@@ -388,3 +388,13 @@ def test_short_epochs_cut_the_same_passes(monkeypatch, is_streamed):
     assert_same_batches(whole[:8], short)
     resumed, _ = batches(epochs=4, initial_epoch=3, steps_per_epoch=2)
     assert_same_batches(whole[6:8], resumed)
+
+
+def test_noise_repeats_in_half_of_the_images_and_keeps_its_bound():
+    images = np.full((64, 8, 8, 1), 0.5, np.float32)
+    noise = augmentation.add_noise(images, 0.2, 3, [1, 2]).numpy() - images
+    is_repeated = np.all(np.isclose(noise[:, :5], noise[:, 3:], atol=1e-6), axis=(1, 2, 3))
+    assert 16 < np.sum(is_repeated) < 48
+    bounds = np.max(np.abs(noise), axis=(1, 2, 3))
+    assert np.max(bounds) <= 0.2 + 1e-6 and np.min(bounds) < 0.1 < np.max(bounds)
+    assert np.mean(np.std(noise, axis=0)) > 0.01

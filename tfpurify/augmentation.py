@@ -1,4 +1,4 @@
-"""Random augmentations of a whole batch: one projective transform, drawn from a stateless seed."""
+"""Random changes of a whole batch, drawn from a stateless seed: projective transforms, noise."""
 
 import math
 
@@ -31,6 +31,32 @@ def augment(images, kind, seed):
         return _transform(images, _shifts(count, height, width, seed), "BILINEAR")
     padding = PADDING if kind == "crop_flip" else 0
     return _transform(images, _crops(count, width, seed, padding), "NEAREST")
+
+
+def add_noise(images, bound, period, seed):
+    """Adds uniform noise whose bound each image draws between 0 and `bound`.
+
+    Args:
+        images: float32 (B, H, W, C) in [0, 1].
+        bound: Largest bound, >= 0.
+        period: Side of a square that half of the images repeat as their noise, in pixels; None:
+            none does.
+        seed: int tensor (2,).
+
+    Returns:
+        Images of the same shape, clipped to [0, 1].
+    """
+    height, width = images.shape[1:3]
+    one_an_image = (tf.shape(images)[0], 1, 1, 1)
+    seeds = [tf.random.fold_in(seed, stream) for stream in range(3)]
+    noise = tf.random.stateless_uniform(tf.shape(images), seeds[0], -1.0, 1.0)
+    if period:
+        square = noise[:, :period, :period]
+        repeated = tf.tile(square, (1, -(-height // period), -(-width // period), 1))
+        is_repeated = tf.random.stateless_uniform(one_an_image, seeds[1]) < 0.5
+        noise = tf.where(is_repeated, repeated[:, :height, :width], noise)
+    bounds = tf.random.stateless_uniform(one_an_image, seeds[2], 0.0, bound)
+    return tf.clip_by_value(images + bounds * noise, 0.0, 1.0)
 
 
 def _transform(images, rows, interpolation):

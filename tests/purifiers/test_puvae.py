@@ -290,17 +290,6 @@ def test_the_batch_normalised_encoder_survives_a_round_trip(make_puvae, small_ba
     np.testing.assert_allclose(loaded(small_batch[0]), model(small_batch[0]), atol=1e-6)
 
 
-def test_input_noise_repeats_in_half_of_the_images_and_keeps_its_bound(make_puvae):
-    model = make_puvae(input_noise=0.2, input_noise_period=3)
-    images = np.full((64, 8, 8, 1), 0.5, np.float32)
-    noise = np.asarray(model._add_input_noise(images, 3)) - images
-    is_repeated = np.all(np.isclose(noise[:, :5], noise[:, 3:], atol=1e-6), axis=(1, 2, 3))
-    assert 16 < np.sum(is_repeated) < 48
-    bounds = np.max(np.abs(noise), axis=(1, 2, 3))
-    assert np.max(bounds) <= 0.2 + 1e-6 and np.min(bounds) < 0.1 < np.max(bounds)
-    assert np.mean(np.std(noise, axis=0)) > 0.01
-
-
 def test_a_period_is_a_number_of_pixels(make_puvae):
     with pytest.raises(ValueError, match=r"`input_noise_period` must be >= 1 or None.*-1"):
         make_puvae(input_noise_period=-1)

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
+from tfpurify.augmentation import add_noise
 from tfpurify.layers import BatchNormalization, Pretrained, freeze, require_at_most_32
 from tfpurify.purifiers.base import Purifier
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
@@ -206,12 +207,6 @@ class PuVAE(Pretrained, Purifier):
     def _noise(self, shape, step):
         return tf.random.stateless_normal(shape, seed=tf.stack([self.seed, tf.cast(step, "int32")]))
 
-    def _uniform(self, shape, step, stream, low, high):
-        """Returns uniform numbers that depend on the seed, the step and the stream alone."""
-        seed = tf.random.fold_in([self.seed, stream], tf.cast(step, "int32"))
-        dtype = "int32" if isinstance(low, int) else "float32"
-        return tf.random.stateless_uniform(shape, seed, low, high, dtype)
-
     def reconstruct(self, images, labels, noise):
         """Returns `(reconstructions, z_mean, z_stddev)` under the given labels `(batch,)`."""
         return self._reconstruct(self.encode_features(images), labels, noise)
@@ -271,9 +266,13 @@ class PuVAE(Pretrained, Purifier):
         noise = self.training_noise * self._noise(noise_shape, step)
         inputs, classified_labels = None, None
         if self.input_noise > 0:
-            inputs = self._add_input_noise(images, step)
+            seed = tf.random.fold_in([self.seed, 1], tf.cast(step, "int32"))
+            inputs = add_noise(images, self.input_noise, self.input_noise_period, seed)
         if self.classification_labels == "random":
-            classified_labels = self._uniform(ops.shape(labels), step, 2, 0, self.num_classes)
+            seed = tf.random.fold_in([self.seed, 2], tf.cast(step, "int32"))
+            classified_labels = tf.random.stateless_uniform(
+                ops.shape(labels), seed, 0, self.num_classes, "int32"
+            )
         with tf.GradientTape() as tape:
             step_losses = self.compute_losses(
                 images, labels, noise, inputs, classified_labels, training=True
@@ -281,19 +280,6 @@ class PuVAE(Pretrained, Purifier):
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(step_losses["loss"], variables), variables)
         return self._update_trackers(step_losses)
-
-    def _add_input_noise(self, images, step):
-        uniform = self._uniform(ops.shape(images), step, 1, -1.0, 1.0)
-        one_an_image = (ops.shape(images)[0], 1, 1, 1)
-        if self.input_noise_period:
-            height, width, _ = self.image_shape
-            period = self.input_noise_period
-            square = uniform[:, :period, :period]
-            repeated = ops.tile(square, (1, -(-height // period), -(-width // period), 1))
-            is_repeated = self._uniform(one_an_image, step, 4, 0, 2) == 1
-            uniform = ops.where(is_repeated, repeated[:, :height, :width], uniform)
-        bounds = self._uniform(one_an_image, step, 3, 0.0, self.input_noise)
-        return ops.clip(images + bounds * uniform, 0.0, 1.0)
 
     def test_step(self, data):
         images, labels = data
