@@ -58,7 +58,7 @@ class DefenseGAN(Purifier):
         jit_compile=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})
         for name, value in (
             ("num_steps", num_steps),
             ("num_restarts", num_restarts),
