@@ -240,3 +240,12 @@ def test_xla_agrees(defense_gan, generator, images):
     compiled_z, compiled_errors = compiled.project(images, Z0[:3])
     np.testing.assert_allclose(compiled_z, z, atol=1e-3)
     np.testing.assert_allclose(compiled_errors, errors, atol=1e-5)
+
+
+def test_the_descent_stays_in_float32_in_a_bfloat16_run(defense_gan, generator, images):
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        purifier = DefenseGAN(generator, num_steps=4, num_restarts=3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_array_equal(purifier(images), defense_gan(images))
