@@ -204,7 +204,7 @@ def advgan(dataset, overrides):
         preset |= {"epochs": 6, "steps_per_epoch": 200, "batch_size": 64}
         preset |= {"validation_examples": 500}
     if overrides.get("whitebox") and defense == "defensegan":
-        preset |= {"epochs": 1, "steps_per_epoch": 60, "batch_size": 64, "warm_start": True}
+        preset |= {"epochs": 3, "steps_per_epoch": 60, "batch_size": 64, "warm_start": True}
         preset |= {"learning_rate": 5e-4}
     return preset
 
