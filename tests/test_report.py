@@ -124,6 +124,16 @@ def test_update_replaces_the_same_measurement_only(tmp_path, records):
     assert again in found and records[3] not in found
 
 
+def test_update_keeps_what_was_measured_on_more_images(tmp_path, records):
+    path = tmp_path / "results.jsonl"
+    many = {**record("blind", "puvae", rate=0.2, n=10_000), "data_source": "tfds"}
+    report.update_records(path, [many])
+    few = {**many, "n": 100, "attack_success_rate": 0.1}
+    embedded = {**many, "n": 20_000, "data_source": "embedded"}
+    report.update_records(path, [few, embedded])
+    assert read_records(path) == [many]
+
+
 def test_report_holds_records_tables_and_figures(tmp_path, records):
     rng = np.random.default_rng(0)
     row = report.ImageRow(

@@ -11,8 +11,9 @@ LIMITS = {
     "of one size, in [0, 1].",
     "puvae": "Not a certified defence: its choice of the nearest candidate hides the gradient, and "
     "an attack through a soft choice breaks it. What it costs on clean images stands above.",
-    "dcgan": "A prior for DefenseGAN. Images that it cannot make are lost, natural ones above all; "
-    "an attacker who knows it and crosses the descent gets through more often than a blind one.",
+    "dcgan": "A prior for DefenseGAN. Images that it cannot make are lost, natural ones above all. "
+    "The attacks shipped here cross its descent by an approximate gradient (bpda): its whitebox "
+    "rows are lower bounds.",
     "advgan": "Trained against one target at one epsilon; its success elsewhere is transfer. Where "
     "PGD does better through the same purifier, this attack is only a lower bound.",
 }
@@ -27,6 +28,7 @@ _ROWS = (
     ("Bytes", "bytes"),
     ("SHA-256", "sha256"),
 )
+_WRAPPING = {"break_long_words": False, "break_on_hyphens": False}
 _RESULTS = ("accuracy", "purified_accuracy", "attack_success_rate")
 
 
@@ -50,8 +52,9 @@ def results_text(folder, records):
     entries = zoo.list_presets(folder)
     lines = []
     for name, entry in entries.items():
-        command = textwrap.wrap(entry["command"], 92, break_long_words=False)
-        lines += [name, *(f"    {line}" for line in command)]
+        text = [entry["command"]] + [f"({note})" for note in [entry.get("note")] if note]
+        wrapped = [line for part in text for line in textwrap.wrap(part, 92, **_WRAPPING)]
+        lines += [name, *(f"    {line}" for line in wrapped)]
         seconds = entry.get("cpu_seconds")
         time = "processor time not measured" if seconds is None else f"{seconds / 60:.0f} min"
         lines += [f"    {time}; {_result(entry, records)}"]
@@ -83,7 +86,9 @@ def _card(name, entry, records):
     storage = ", ".join(f"{count} {name}" for name, count in sorted(entry["storage"].items()))
     versions = ", ".join(f"{name} {value}" for name, value in entry["versions"].items())
     lines += [f"| Storage | {storage} |", f"| Versions | {versions} |", ""]
-    lines += ["Made by:", "", f"    {entry['command']}", "", "On validation images:", ""]
+    lines += ["Made by:", "", f"    {entry['command']}", ""]
+    lines += [f"{entry['note']}\n"] if entry.get("note") else []
+    lines += ["On validation images:", ""]
     lines += [f"- {key}: {value:.4f}" for key, value in sorted((entry["validation"] or {}).items())]
     lines += ["", "On test images (rates in %, [95 % Wilson interval]):", ""]
     lines += [_figure(record) for record in _own_records(entry, records)] or ["- not measured"]

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from absl import logging
+
 from tfpurify import page
 from tfpurify.cards import cards, results_text
 from tfpurify.distances import read_distances, write_distances
@@ -166,6 +168,9 @@ def _origin(records):
 def update_records(path, records, distances=()):
     """Puts records into a file in place of older ones of the same measurement; the rest stays.
 
+    An older record stays too, with a warning, if it counts more images, or TFDS's where the new one
+    counts the embedded sample's.
+
     Args:
         path: JSON lines file of records, made if missing.
         records: Records as `tfpurify.records.make_record` makes them.
@@ -181,8 +186,17 @@ def update_records(path, records, distances=()):
 
 def _update(path, lines, read, write):
     found = {_identity(line): line for line in read(path)} if path.exists() else {}
-    found |= {_identity(line): line for line in lines}
+    for line in lines:
+        older = found.get(_identity(line))
+        if older and _weight(line) < _weight(older):
+            logging.warning("%s keeps what was measured on more images: %s", path.name, older)
+            continue
+        found[_identity(line)] = line
     write(path, found.values())
+
+
+def _weight(line):
+    return line["data_source"] == "tfds", line["n"]
 
 
 def _identity(line):
@@ -244,7 +258,11 @@ def update_readme(readme, records_path, is_check=False, presets=None):
         if file.exists() and file.read_text(encoding="utf-8") == expected:
             continue
         if is_check:
-            print(f"error: the results in {file} are not those of {records_path}", file=sys.stderr)
+            print(
+                f"error: the results in {file} are not those of {records_path}; "
+                "python -m tfpurify.report writes them",
+                file=sys.stderr,
+            )
             return 1
         write_aside(file, expected)
     return 0

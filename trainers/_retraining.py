@@ -8,10 +8,13 @@ from pathlib import Path
 
 from absl import logging
 
-from trainers import _plan
+from tfpurify import data
+from trainers import _plan, _presets
 
 # Handed on to every trainer, where given.
 _SHARED = ("data_source", "data_dir", "output_dir", "seed", "train_steps")
+# Settings that decide no number of a model.
+_MAY_DIFFER = ("data_source", "data_dir", "output_dir", "resume", "eval_examples")
 
 
 def retrain(dataset, options):
@@ -23,14 +26,14 @@ def retrain(dataset, options):
 
     Raises:
         ChildProcessError: If a training fails.
-        ValueError: If a finished run was trained from another seed or from other images.
+        ValueError: If a finished run was trained with other settings or from other images.
     """
     parts = list(_plan.parts(dataset, options["transfer"]).values())
     shared = [(name, options[name]) for name in _SHARED if options[name] is not None]
     for index, part in enumerate(parts, start=1):
         folder = Path(options["output_dir"]) / "runs" / part.name
         if is_finished(folder):
-            _require_same_run(folder, options)
+            _require_same_run(folder, part, dict(shared))
             logging.info("[%d/%d] %s is already trained", index, len(parts), part.name)
             continue
         logging.info("[%d/%d] %s: %s", index, len(parts), part.name, part.command)
@@ -51,13 +54,19 @@ def is_finished(folder):
     return all((folder / name).exists() for name in ("summary.json", "model.keras"))
 
 
-def _require_same_run(folder, options):
+def _require_same_run(folder, part, shared):
+    """Refuses a finished run that is not what its part's command would train now."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    for name in ("seed", "data_source", "train_steps"):
-        if options[name] is not None and config.get(name) != options[name]:
+    expected = _presets.resolve(part.trainer, {**dict(part.options), **shared})
+    images = (expected["dataset"], expected["data_dir"], expected["data_source"])
+    expected = {name: expected[name] for name in expected if name not in _MAY_DIFFER}
+    expected["source"] = data.resolve_source(*images)
+    for name, value in expected.items():
+        if config.get(name) != value:
             raise ValueError(
-                f"`output_dir` must hold runs of one setting. Received: {name}={options[name]}, "
-                f"and a finished run in {folder} with {name}={config.get(name)}"
+                f"`output_dir` must hold runs of the settings asked for. Received: {name}={value}, "
+                f"and a finished run in {folder} with {name}={config.get(name)}. Remove that "
+                "folder, or name another output_dir"
             )
 
 

@@ -32,7 +32,6 @@ _MAY_CHANGE = frozenset(
         "eval_examples",
         "output_dir",
         "resume",
-        "validation_examples",
     )
 )
 

@@ -276,7 +276,7 @@ def _mode_in(described):
 def _compare_threat_models(found):
     """Adds to whitebox records the flag that an attack which knows less does better."""
     for whitebox in found:
-        if whitebox["threat_model"] != "whitebox" or whitebox["attack"] != "advgan":
+        if whitebox["threat_model"] != "whitebox":
             continue
         for weaker in found:
             is_weaker = weaker["threat_model"] in ("blind", "blackbox")

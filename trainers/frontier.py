@@ -1,6 +1,7 @@
 """What a purifier's settings cost and protect, on validation images: `python -m trainers.frontier`.
 
-Presets are chosen from these lines, never from the test split.
+What to choose a preset from: the validation split, never the test split. The blind attack is the
+one on the bare classifier that is trained at the time; measure lines that are compared together.
 """
 
 import json
@@ -14,6 +15,8 @@ from trainers import _flags
 # Settings by which points of a frontier may differ.
 _SETTINGS = (
     "epochs",
+    "steps_per_epoch",
+    "batch_size",
     "augment",
     "latent_dim",
     "reconstruction_weight",
@@ -22,6 +25,7 @@ _SETTINGS = (
     "classification_labels",
     "input_noise",
     "input_noise_period",
+    "batch_normalization",
     "gan_loss",
     "width",
 )

@@ -16,6 +16,7 @@ def define_flags():
     before = set(flags.FLAGS)
     flags.DEFINE_string("run", None, "Folder of the finished run: runs/NAME.")
     flags.DEFINE_string("name", None, "Name in the zoo; the run's if not given.")
+    flags.DEFINE_string("note", None, "What the command does not say of how it was made.")
     flags.DEFINE_string("zoo_dir", None, "The zoo's folder; the repository's if not given.")
     return set(flags.FLAGS) - before
 
@@ -83,13 +84,15 @@ def publish(options):
         gradient_mode=measured.get("gradient_mode"),
         wall_seconds=summary["wall_seconds"],
         cpu_seconds=summary.get("cpu_seconds"),
-        resumed_after_epoch=summary.get("resumed_after_epoch", 0),
+        resumed_after_epoch=summary.get("resumed_after_epoch"),
         data_source=config["source"],
+        note=options.get("note"),
         measured_as=measured,
     )
     stored = zoo.load(name, options["zoo_dir"])
     difference = compare(model, stored, summary["dataset"])
     logging.info("%s is in the zoo: %d bytes, %s", name, entry["bytes"], difference)
+    logging.info("Its card and its line among the presets: python -m tfpurify.report")
     return entry
 
 

@@ -18,7 +18,7 @@ from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.records import read_records
-from trainers import _plan, _retraining, _study, _watched, reproduce
+from trainers import _plan, _presets, _retraining, _study, _watched, reproduce
 
 ATTACKERS = sorted({cell.attacker for cell in _plan.STUDY_CELLS} - {None})
 OPTIONS = {
@@ -219,31 +219,33 @@ def trainings(monkeypatch):
         ]
         part = max(fitting, key=lambda part: len(part.arguments))
         commands.append(command[1:])
-        _finish(Path(flags["output_dir"]) / "runs" / part.name, seed=int(flags.get("seed", 0)))
+        _finish(part, flags["output_dir"], seed=int(flags.get("seed", 0)))
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(subprocess, "run", run)
     return commands
 
 
-def _finish(folder, **config):
+def _finish(part, output_dir, source="embedded", **options):
+    folder = Path(output_dir) / "runs" / part.name
     folder.mkdir(parents=True)
-    config = {"data_source": "auto", **config}
+    config = _presets.resolve(part.trainer, {**dict(part.options), **options})
+    config["source"] = source
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text("{}")
     (folder / "model.keras").write_text("")
 
 
 def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, tmp_path):
-    options = {**OPTIONS, "data_source": "auto", "output_dir": str(tmp_path), "seed": 3}
-    _finish(tmp_path / "runs" / "puvae_mnist", seed=3)
+    options = {**OPTIONS, "data_source": "embedded", "output_dir": str(tmp_path), "seed": 3}
+    _finish(_plan.parts("mnist")["puvae"], tmp_path, seed=3)
     _retraining.retrain("mnist", options)
     trainers = [command[1].removeprefix("trainers.") for command in trainings]
     assert trainers[:7] == ["classifier", "defensegan"] + ["advgan"] * 5
     assert "--defense=defensegan" in trainings[6] and "--whitebox" in trainings[6]
     assert trainers[7:] == ["defensegan"]
     for command in trainings:
-        assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=auto"} <= set(command)
+        assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=embedded"} <= set(command)
     trainings.clear()
     _retraining.retrain("mnist", options)
     assert trainings == []
@@ -273,10 +275,19 @@ def test_every_cell_of_cifar10_has_its_parts_at_both_budgets():
     assert parts["defensegan_wide"].name == "dcgan_cifar10_width2"
 
 
-def test_retrain_refuses_finished_runs_of_another_seed(trainings, tmp_path):
-    _finish(tmp_path / "runs" / "cnn_mnist", seed=0)
-    options = {**OPTIONS, "data_source": "auto", "output_dir": str(tmp_path), "seed": 3}
-    with pytest.raises(ValueError, match="must hold runs of one setting. Received: seed=3"):
+@pytest.mark.parametrize(
+    ("finished", "asked", "received"),
+    [
+        ({"seed": 0}, {"seed": 3}, "seed=3"),
+        ({"train_steps": 5}, {}, "train_steps=None"),
+        ({"seed": 3}, {}, "seed=0"),
+        ({"source": "tfds"}, {}, "source=embedded"),
+    ],
+)
+def test_retrain_refuses_runs_of_other_settings(trainings, tmp_path, finished, asked, received):
+    _finish(_plan.parts("mnist")["classifier"], tmp_path, **finished)
+    options = {**OPTIONS, "data_source": "embedded", "output_dir": str(tmp_path), **asked}
+    with pytest.raises(ValueError, match=f"settings asked for. Received: {received}"):
         _retraining.retrain("mnist", options)
 
 

@@ -35,13 +35,14 @@ class PuVAE(Pretrained, Purifier):
             makes grey images, on which a classifier may be so sure of a wrong class that its loss
             drowns the reconstruction's and kills the ReLUs.
         training_noise: Scale of the latent noise in training.
-        noise_scale: Scale of the latent noise in purification. 0 makes it deterministic.
+        noise_scale: Scale of the latent noise in purification: one draw for each place in a batch,
+            the same in every call. 0: none.
         input_noise: Bound of the uniform noise that is added to the encoder's images in training,
             on the [0, 1] scale; each image draws its own bound between 0 and this. The
             reconstruction's target stays clean.
         input_noise_period: Side of a square that is repeated over the image in half of the images'
             noise, in pixels; None: every pixel has its own. White noise has little of its energy in
-            any one pattern, a convolutional attack all of it in one that repeats.
+            any one pattern; of AdvGAN's perturbations on CIFAR-10, 40 % repeats every 4 pixels.
         classification_labels: Under which labels the reconstructions are made that the source
             classifier has to recognise: `true`, as in the paper, or `random`. With `true` and a
             large weight the decoder paints the label into any image, so that a wrong label's
@@ -55,11 +56,13 @@ class PuVAE(Pretrained, Purifier):
 
     Source: Hwang et al. 2019; the study, section 3.1.2 and Figure 5.
 
-    Differs from the paper: the weights are 0.01, 0.01 and 0.1, not 0.01, 0.1 and 10, because with
-    10 (and with 1) the classifier's gradient drowns the reconstruction early and kills ReLUs, or
-    every image becomes its class's template; the last transposed convolution has the image's
-    channels, because Figure 5 ends at 32 channels and a sigmoid; the label joins after the
-    convolutions, as in the public port; and the encoder may be batch normalised.
+    Differs from the paper: the weights are 0.01, 0.01 and 0.1, not the public port's 0.01, 0.1 and
+    10, because on MNIST with 10 (and with 1) the classifier's gradient drowns the reconstruction
+    early and kills ReLUs, or every image becomes its class's template; training images may carry
+    noise and the classified labels may be random (the presets of Fashion-MNIST and CIFAR-10 do);
+    the last transposed convolution has the image's channels, because Figure 5 ends at 32 channels
+    and a sigmoid; the label joins after the convolutions, as in the public port; and the encoder
+    may be batch normalised.
 
     Limitations: the choice of the nearest candidate hides the gradient. An attack through a
     soft choice breaks a plainly trained PuVAE almost entirely (gradient mode `soft`; compare
