@@ -70,8 +70,6 @@ class Cell:
 
 
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
-# Shorter than the study's PuVAE, and the same for every source.
-_TRANSFER_OPTIONS = {"epochs": 2, "classification_warmup_steps": 500}
 
 STUDY_CELLS = (
     Cell("none", "none", "none"),
@@ -154,7 +152,7 @@ def _trainings(dataset, is_with_transfer):
             found[f"classifier_{name}"] = ("classifier", {"classifier": name})
             found[f"whitebox_none_{name}"] = ("advgan", {"classifier": name, "whitebox": True})
         for name in (_presets.default_classifier(dataset), *TRANSFER_ARCHITECTURES):
-            options = {"classifier": name, **_TRANSFER_OPTIONS}
+            options = {"classifier": name, **_presets.TRANSFER}
             options["name"] = f"puvae_{dataset}_from_{name}"
             found[f"puvae_{name}"] = ("puvae", options)
     return found
