@@ -210,6 +210,10 @@ def test_the_transfer_matrix_takes_source_and_target_from_the_record():
 def test_the_summary_names_the_strongest_attack(records):
     line = line_of("\n".join(summary_lines(records)), "PuVAE")
     assert "98.0 [" in line and "AdvGAN (soft), whitebox: ASR 80.0 [" in line
+    assert "lower bound" not in line
+    bound = [record("whitebox", "defensegan", 0.1, gradient_mode="bpda")]
+    assert "AdvGAN (bpda), whitebox: ASR 10.0 [" in summary_lines(bound)[0]
+    assert "a lower bound" in summary_lines(bound)[0]
 
 
 def test_unwritable_folder_is_named(tmp_path, records):

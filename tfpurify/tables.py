@@ -187,11 +187,18 @@ def summary_lines(records):
             worst = max(attacked, key=lambda record: record["attack_success_rate"])
             name = "no purifier" if purifier == "none" else display(purifier)
             attack = display_attack(worst["attack"], worst["gradient_mode"])
+            bound = " (a lower bound: an approximate gradient)" if _is_bound(worst) else ""
             lines.append(
                 f"{display(dataset)}, {name}: {rate_text(most[kind], most['n'])} right, no attack; "
-                f"strongest attack {attack}, {worst['threat_model']}: ASR {success_text(worst)}."
+                f"strongest attack {attack}, {worst['threat_model']}: "
+                f"ASR {success_text(worst)}{bound}."
             )
     return lines
+
+
+def _is_bound(record):
+    """Says whether an attack's gradient only approximates its target's."""
+    return record["gradient_mode"] == "bpda"
 
 
 def _frontier_table(frontier):
