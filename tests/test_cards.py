@@ -37,6 +37,7 @@ def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
         seed=3,
         validation={"accuracy": 0.9876},
         measured_as={"classifier": "cnn", "purifier": "none"},
+        note="A run that was resumed.",
     )
     behind = record(purifier="puvae", purified_clean_accuracy=0.9333)
     text = cards.cards(tmp_path, [record(), behind])["cnn_mnist"]
@@ -44,9 +45,11 @@ def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
         *("# cnn_mnist", "MNIST, from TFDS", "python -m trainers.classifier --dataset=mnist"),
         *("| Seed | 3 |", entry["sha256"], "accuracy: 0.9876", "99.1 [98.3, 99.5] (n=1000)"),
         cards.LIMITS["classifier"],
+        "A run that was resumed.",
     ):
         assert words in text
     assert "93.3" not in text
+    assert "(A run that was resumed.)" in cards.results_text(tmp_path, [])
 
 
 @pytest.mark.parametrize(
