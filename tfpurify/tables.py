@@ -288,10 +288,18 @@ def _flags(records):
     """Returns one line for each flag that a check raised."""
     return [
         f"{display(record['dataset'])}, {record['threat_model']}, {display(record['purifier'])}, "
-        f"{display_attack(record['attack'], record['gradient_mode'])} (n={record['n']}): {flag}"
+        f"{display_attack(record['attack'], record['gradient_mode'])}{_budget(record)} "
+        f"(n={record['n']}): {flag}"
         for record in records
         for flag in record["checks"]
     ]
+
+
+def _budget(record):
+    """Returns the epsilon of a record in words, if it is not the study's."""
+    return (
+        "" if record["epsilon"] in (None, STUDY_EPSILON) else f", epsilon {record['epsilon']:.4g}"
+    )
 
 
 def _sources(records):
