@@ -70,7 +70,7 @@ cnn_mnist
     processor time not measured; validation accuracy 0.9956
 dcgan_cifar10
     python -m trainers.defensegan --dataset=cifar10
-    10 min; not measured
+    10 min; test purified_clean_accuracy 0.2170
 dcgan_fashion_mnist
     python -m trainers.defensegan --dataset=fashion_mnist --eval_examples=50
     9 min; test purified_clean_accuracy 0.7975
