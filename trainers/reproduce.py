@@ -25,7 +25,7 @@ def define_flags():
         "defensegan_limit",
         150,
         "Cap on the test images of the cells behind DefenseGAN, whose 200 descent steps from 10 "
-        "starts cost about 0.14 s an image on two cores.",
+        "starts cost a few tenths of a second an image on two cores.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
