@@ -52,8 +52,10 @@ def results_text(folder, records):
     entries = zoo.list_presets(folder)
     lines = []
     for name, entry in entries.items():
-        text = [entry["command"]] + [f"({note})" for note in [entry.get("note")] if note]
-        wrapped = [line for part in text for line in textwrap.wrap(part, 92, **_WRAPPING)]
+        texts = [entry["command"]]
+        if entry.get("note"):
+            texts.append(f"({entry['note']})")
+        wrapped = [line for text in texts for line in textwrap.wrap(text, 92, **_WRAPPING)]
         lines += [name, *(f"    {line}" for line in wrapped)]
         seconds = entry.get("cpu_seconds")
         time = "processor time not measured" if seconds is None else f"{seconds / 60:.0f} min"
