@@ -149,10 +149,11 @@ def _trainings(dataset, is_with_transfer):
             found[cell.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})
     if is_with_transfer and dataset in _TRANSFER_DATASETS:
         for name in TRANSFER_ARCHITECTURES:
-            found[f"classifier_{name}"] = ("classifier", {"classifier": name})
+            options = {"classifier": name, **_presets.TRANSFER_CLASSIFIER}
+            found[f"classifier_{name}"] = ("classifier", options)
             found[f"whitebox_none_{name}"] = ("advgan", {"classifier": name, "whitebox": True})
         for name in (_presets.default_classifier(dataset), *TRANSFER_ARCHITECTURES):
-            options = {"classifier": name, **_presets.TRANSFER}
+            options = {"classifier": name, **_presets.TRANSFER_PUVAE}
             options["name"] = f"puvae_{dataset}_from_{name}"
             found[f"puvae_{name}"] = ("puvae", options)
     return found

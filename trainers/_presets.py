@@ -104,8 +104,9 @@ from tfpurify.study import STUDY_EPSILON
 from tfpurify.vocabulary import CLASSIFIERS, DATASETS
 
 WIDE = 2  # times the study's channels, in the prior that is to give CIFAR-10 a fair chance
-# PuVAE in the transfer matrix: shorter than the study's, and the same for every source.
-TRANSFER = {"epochs": 2, "classification_warmup_steps": 500}
+# Models of the transfer matrix alone: shorter than the study's, the same for every source.
+TRANSFER_CLASSIFIER = {"epochs": 4}
+TRANSFER_PUVAE = {"epochs": 2, "classification_warmup_steps": 500}
 PURIFIER_PARTS = {
     "puvae": ("puvae", {}),
     "defensegan": ("defensegan", {}),
