@@ -6,7 +6,7 @@ from tfpurify import cards, zoo
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
 from tfpurify.records import make_record
-from trainers import _presets, publish
+from trainers import _configuration, publish
 
 
 def record(**fields):
@@ -61,7 +61,7 @@ def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
     ],
 )
 def test_purifiers_are_measured_under_their_name(trainer, config, fields):
-    config = _presets.resolve(trainer, {"dataset": "mnist", "classifier": "cnn", **config})
+    config = _configuration.resolve(trainer, {"dataset": "mnist", "classifier": "cnn", **config})
     assert publish.measured_as(trainer, config) == fields
 
 
@@ -82,7 +82,7 @@ def test_purifiers_are_measured_under_their_name(trainer, config, fields):
     ],
 )
 def test_an_attack_is_measured_as_what_it_was_trained_for(config, expected):
-    config = _presets.resolve("advgan", {"dataset": "mnist", **config})
+    config = _configuration.resolve("advgan", {"dataset": "mnist", **config})
     fields = publish.measured_as("advgan", config)
     assert expected.items() <= fields.items()
     is_bare = config["blackbox"] == "none" and config["defense"] == "none"

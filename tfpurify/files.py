@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from absl import logging
+
 
 def write_aside(path, content):
     """Writes next to `path`, then renames: a reader sees the old file or the new, never a part.
@@ -44,3 +46,32 @@ def read_json_lines(path):
 def write_json_lines(path, values):
     """Writes values as JSON, one a line; the file whole or not at all."""
     write_aside(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+
+
+def replace_lines(older, newer, identity):
+    """Returns measurements in which the newer ones stand in place of older ones of the same thing.
+
+    An older one stays, with a warning, if it counts more images, or TFDS's where the newer counts
+    the embedded sample's.
+
+    Args:
+        older: Lines with `n` and `data_source`.
+        newer: Lines of the same kind.
+        identity: Names of the values that make two lines the same measurement.
+    """
+    found = {_key(line, identity): line for line in older}
+    for line in newer:
+        before = found.get(_key(line, identity))
+        if before and _weight(line) < _weight(before):
+            logging.warning("What was measured on more images stays: %s", before)
+            continue
+        found[_key(line, identity)] = line
+    return list(found.values())
+
+
+def _key(line, identity):
+    return json.dumps([line.get(name) for name in identity], sort_keys=True)
+
+
+def _weight(line):
+    return line["data_source"] == "tfds", line["n"]

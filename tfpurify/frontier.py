@@ -1,9 +1,8 @@
 """Points of the trade-off between what a purifier costs and what it protects, as JSON lines."""
 
-import json
 from pathlib import Path
 
-from tfpurify.files import read_json_lines, write_json_lines
+from tfpurify.files import read_json_lines, replace_lines, write_json_lines
 
 _IDENTITY = ("dataset", "run", "settings", "epsilon", "split")
 
@@ -17,11 +16,5 @@ def read_frontier(path):
 
 
 def update_frontier(path, lines):
-    """Puts lines into a file in place of older ones of the same point; the rest stays."""
-
-    def identity(line):
-        return json.dumps([line[key] for key in _IDENTITY], sort_keys=True)
-
-    found = {identity(line): line for line in read_frontier(path)}
-    found |= {identity(line): line for line in lines}
-    write_json_lines(path, found.values())
+    """Puts lines into a file in place of older ones of the same point, as `replace_lines` does."""
+    write_json_lines(path, replace_lines(read_frontier(path), lines, _IDENTITY))

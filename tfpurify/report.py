@@ -7,8 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-from absl import logging
-
 from tfpurify import page
 from tfpurify.cards import cards, results_text
 from tfpurify.distances import read_distances, write_distances
@@ -20,7 +18,7 @@ from tfpurify.figures import (
     figure_seconds,
     figure_trade_off,
 )
-from tfpurify.files import write_aside
+from tfpurify.files import replace_lines, write_aside
 from tfpurify.frontier import read_frontier
 from tfpurify.study import REPAIRS, STUDY, display, display_attack, pick
 from tfpurify.tables import summary_lines, table_blocks, tables_markdown, tables_text
@@ -168,8 +166,7 @@ def _origin(records):
 def update_records(path, records, distances=()):
     """Puts records into a file in place of older ones of the same measurement; the rest stays.
 
-    An older record stays too, with a warning, if it counts more images, or TFDS's where the new one
-    counts the embedded sample's.
+    An older record of more images stays too, as `replace_lines` says.
 
     Args:
         path: JSON lines file of records, made if missing.
@@ -185,22 +182,8 @@ def update_records(path, records, distances=()):
 
 
 def _update(path, lines, read, write):
-    found = {_identity(line): line for line in read(path)} if path.exists() else {}
-    for line in lines:
-        older = found.get(_identity(line))
-        if older and _weight(line) < _weight(older):
-            logging.warning("%s keeps what was measured on more images: %s", path.name, older)
-            continue
-        found[_identity(line)] = line
-    write(path, found.values())
-
-
-def _weight(line):
-    return line["data_source"] == "tfds", line["n"]
-
-
-def _identity(line):
-    return tuple(line.get(key) for key in _IDENTITY)
+    older = read(path) if path.exists() else []
+    write(path, replace_lines(older, lines, _IDENTITY))
 
 
 def readme_with_results(text, records, **more):

@@ -1,7 +1,7 @@
 """What a configuration is called: its run, its threat model, its attack, its purifier."""
 
 from tfpurify.study import STUDY_EPSILON
-from trainers import _presets
+from trainers import _configuration, _presets
 
 
 def run_name(trainer, config):
@@ -56,7 +56,7 @@ def purifier_of(trainer, config):
     """Returns the record's word for the purifier that a run makes; its name if there is none."""
     name = run_name(trainer, config)
     for word, (maker, options) in _presets.PURIFIER_PARTS.items():
-        part = _presets.resolve(maker, {"dataset": config["dataset"], **options})
+        part = _configuration.resolve(maker, {"dataset": config["dataset"], **options})
         if maker == trainer and run_name(maker, part) == name:
             return word
     return name

@@ -6,7 +6,7 @@ from absl import logging
 
 from tfpurify import zoo
 from tfpurify.data import get_spec
-from trainers import _names, _presets
+from trainers import _configuration, _names, _presets
 
 
 def classifier_part(dataset, architecture=None):
@@ -23,7 +23,7 @@ def purifier_part(defense, dataset):
 
 
 def _name_and_command(trainer, options):
-    name = _names.run_name(trainer, _presets.resolve(trainer, options))
+    name = _names.run_name(trainer, _configuration.resolve(trainer, options))
     flags = " ".join(f"--{flag}={value}" for flag, value in options.items())
     return name, f"python -m trainers.{trainer} {flags}"
 

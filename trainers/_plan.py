@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from tfpurify.study import SMALL_EPSILON, STUDY_EPSILON, TRANSFER_ARCHITECTURES
-from trainers import _names, _presets
+from trainers import _configuration, _names, _presets
 
 # Flags that say where a machine keeps its files, and nothing about a number.
 _PLACES = ("data_dir", "output_dir", "results_file", "zoo_dir")
@@ -170,7 +170,7 @@ def parts(dataset, is_with_transfer=False):
     found = {}
     for role, (trainer, special) in _trainings(dataset, is_with_transfer).items():
         options = {"dataset": dataset, **special}
-        name = _names.run_name(trainer, _presets.resolve(trainer, options))
+        name = _names.run_name(trainer, _configuration.resolve(trainer, options))
         found[role] = Part(name, trainer, tuple(options.items()))
     return found
 

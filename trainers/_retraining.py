@@ -9,12 +9,10 @@ from pathlib import Path
 from absl import logging
 
 from tfpurify import data
-from trainers import _plan, _presets
+from trainers import _configuration, _plan
 
 # Handed on to every trainer, where given.
 _SHARED = ("data_source", "data_dir", "output_dir", "seed", "train_steps")
-# Settings that decide no number of a model.
-_MAY_DIFFER = ("data_source", "data_dir", "output_dir", "resume", "eval_examples")
 
 
 def retrain(dataset, options):
@@ -30,10 +28,11 @@ def retrain(dataset, options):
     """
     parts = list(_plan.parts(dataset, options["transfer"]).values())
     shared = [(name, options[name]) for name in _SHARED if options[name] is not None]
+    source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
     for index, part in enumerate(parts, start=1):
         folder = Path(options["output_dir"]) / "runs" / part.name
         if is_finished(folder):
-            _require_same_run(folder, part, dict(shared))
+            _require_same_run(folder, part, dict(shared), source)
             logging.info("[%d/%d] %s is already trained", index, len(parts), part.name)
             continue
         logging.info("[%d/%d] %s: %s", index, len(parts), part.name, part.command)
@@ -54,20 +53,17 @@ def is_finished(folder):
     return all((folder / name).exists() for name in ("summary.json", "model.keras"))
 
 
-def _require_same_run(folder, part, shared):
+def _require_same_run(folder, part, shared, source):
     """Refuses a finished run that is not what its part's command would train now."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    expected = _presets.resolve(part.trainer, {**dict(part.options), **shared})
-    images = (expected["dataset"], expected["data_dir"], expected["data_source"])
-    expected = {name: expected[name] for name in expected if name not in _MAY_DIFFER}
-    expected["source"] = data.resolve_source(*images)
-    for name, value in expected.items():
-        if config.get(name) != value:
-            raise ValueError(
-                f"`output_dir` must hold runs of the settings asked for. Received: {name}={value}, "
-                f"and a finished run in {folder} with {name}={config.get(name)}. Remove that "
-                "folder, or name another output_dir"
-            )
+    expected = _configuration.resolve(part.trainer, {**dict(part.options), **shared})
+    changed = _configuration.changed(config, {**expected, "source": source})
+    for name, (before, now) in changed.items():
+        raise ValueError(
+            f"`output_dir` must hold runs of the settings asked for. Received: {name}={now}, and a "
+            f"finished run in {folder} with {name}={before}. Remove that folder, or name another "
+            "output_dir"
+        )
 
 
 def _environment():

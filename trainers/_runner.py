@@ -17,23 +17,12 @@ from tensorboard.plugins.hparams import api as hparams
 
 from tfpurify import data, evaluation, records
 from tfpurify.files import write_aside
-from trainers import _callbacks, _names, _parts, _presets
+from trainers import _callbacks, _configuration, _names, _parts
 
 VALIDATION_BATCH_SIZE = 250
 
 # What `losses.require_gradient` says, without the graph's trace around it.
 _GRADIENT_MESSAGE = re.compile(r"The gradient through [^\n]*? must [^\n]*?\. Received: [^\n]*")
-
-# Settings that may differ when a run goes on: they change how long and where, not what.
-_MAY_CHANGE = frozenset(
-    (
-        "data_dir",
-        "epochs",
-        "eval_examples",
-        "output_dir",
-        "resume",
-    )
-)
 
 
 class Run:
@@ -54,7 +43,7 @@ class Run:
 
     def __init__(self, trainer, fn_args):
         self.trainer = trainer
-        self.config = _presets.resolve(trainer, fn_args.custom_config)
+        self.config = _configuration.resolve(trainer, fn_args.custom_config)
         if fn_args.train_steps:
             self.config["train_steps"] = fn_args.train_steps
         self.train_files = list(fn_args.train_files or [])
@@ -104,11 +93,8 @@ class Run:
                 f"{path} must be JSON to go on with the run. Received: {error}. "
                 "Start over with --noresume"
             ) from error
-        changed = {
-            name: (before[name], value)
-            for name, value in config.items()
-            if name in before and before[name] != value and name not in _MAY_CHANGE
-        }
+        changed = _configuration.changed(before, config)
+        changed.pop("epochs", None)  # a run may go on for longer
         if changed:
             raise ValueError(
                 f"{self.folder} must hold a run with these settings to go on with it. Received: "

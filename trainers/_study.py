@@ -11,7 +11,7 @@ from tfpurify import data, distances, evaluation, records, report, zoo
 from tfpurify.attacks.pgd import PGD
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.defensegan import DefenseGAN
-from trainers import _parts, _plan, _presets
+from trainers import _configuration, _parts, _plan, _presets
 from trainers._progress import Progress
 from trainers._watched import Watched
 
@@ -159,7 +159,7 @@ class Study:
         return attack.generate, attack.epsilon, {"gradient_mode": mode, "seed": trained["seed"]}
 
     def _advgan_preset(self, cell):
-        return _presets.resolve("advgan", {"dataset": self.dataset, "defense": cell.purifier})
+        return _configuration.resolve("advgan", {"dataset": self.dataset, "defense": cell.purifier})
 
     def _differentiable(self, cell, mode):
         """Returns what PGD climbs; through DefenseGAN with the shortened descent of training."""
@@ -186,7 +186,7 @@ class Study:
         described = zoo.describe(part.name)
         if "gradient_mode" in described:
             return described
-        preset = _presets.resolve(part.trainer, dict(part.options))
+        preset = _configuration.resolve(part.trainer, dict(part.options))
         mode = _mode_in(described) or preset.get("gradient_mode")
         return {**described, "gradient_mode": mode}
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tfpurify import vocabulary
-from trainers import _names, _presets
+from trainers import _configuration, _names
 
 
 def run(tmp_path, *arguments):
@@ -82,7 +82,7 @@ def test_help_lists_the_flags_without_tensorflow(tmp_path, trainer):
 @pytest.mark.parametrize("dataset", vocabulary.DATASETS)
 @pytest.mark.parametrize("trainer", ["classifier", "puvae", "defensegan", "advgan"])
 def test_every_preset_resolves(trainer, dataset):
-    config = _presets.resolve(trainer, {"dataset": dataset, "seed": 3})
+    config = _configuration.resolve(trainer, {"dataset": dataset, "seed": 3})
     assert config["dataset"] == dataset
     assert config["seed"] == 3
     assert _names.run_name(trainer, config)
@@ -90,10 +90,10 @@ def test_every_preset_resolves(trainer, dataset):
 
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="Received: \\['epsilonn'\\]"):
-        _presets.resolve("advgan", {"epsilonn": 0.2})
+        _configuration.resolve("advgan", {"epsilonn": 0.2})
 
 
 def test_without_a_purifier_blind_is_whitebox():
-    config = _presets.resolve("advgan", {"defense": "none"})
+    config = _configuration.resolve("advgan", {"defense": "none"})
     assert _names.threat_model(config) == "whitebox"
     assert _names.run_name("advgan", config) == "advgan_mnist_whitebox_none"

@@ -12,7 +12,7 @@ from tfpurify.data import get_spec
 from tfpurify.frontier import read_frontier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.puvae import PuVAE
-from trainers import _presets, frontier
+from trainers import _configuration, frontier
 
 
 def finish(folder, trainer, model, **options):
@@ -20,7 +20,10 @@ def finish(folder, trainer, model, **options):
     if not model.built:
         model.build()
     model.save(folder / "model.keras")
-    config = {"trainer": trainer, **_presets.resolve(trainer, {"dataset": "mnist", **options})}
+    config = {
+        "trainer": trainer,
+        **_configuration.resolve(trainer, {"dataset": "mnist", **options}),
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text("{}")
 

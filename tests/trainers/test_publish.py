@@ -14,7 +14,7 @@ from tfpurify.data import get_spec
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.puvae import PuVAE
-from trainers import _presets, publish
+from trainers import _configuration, publish
 
 SHAPE = (28, 28, 1)
 
@@ -59,7 +59,10 @@ def write_run(folder, model, trainer, **config):
         "wall_seconds": 12.5,
     }
     (folder / "summary.json").write_text(json.dumps(summary))
-    config = {"source": "embedded", **_presets.resolve(trainer, {"dataset": "mnist", **config})}
+    config = {
+        "source": "embedded",
+        **_configuration.resolve(trainer, {"dataset": "mnist", **config}),
+    }
     (folder / "config.json").write_text(json.dumps(config))
     return model
 

@@ -18,7 +18,7 @@ from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.records import read_records
-from trainers import _plan, _presets, _retraining, _study, _watched, reproduce
+from trainers import _configuration, _plan, _retraining, _study, _watched, reproduce
 
 ATTACKERS = sorted({cell.attacker for cell in _plan.STUDY_CELLS} - {None})
 OPTIONS = {
@@ -229,7 +229,7 @@ def trainings(monkeypatch):
 def _finish(part, output_dir, source="embedded", **options):
     folder = Path(output_dir) / "runs" / part.name
     folder.mkdir(parents=True)
-    config = _presets.resolve(part.trainer, {**dict(part.options), **options})
+    config = _configuration.resolve(part.trainer, {**dict(part.options), **options})
     config["source"] = source
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text("{}")

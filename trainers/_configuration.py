@@ -1,0 +1,91 @@
+"""A run's whole configuration: the preset, what was given over it, and whether that makes sense."""
+
+import re
+
+from tfpurify.vocabulary import CLASSIFIERS, DATASETS
+from trainers import _presets
+
+# Settings that decide no number of a model. Which images it saw says the run's `source`.
+_NO_NUMBER = frozenset(("data_dir", "data_source", "eval_examples", "output_dir", "resume"))
+
+
+def resolve(trainer, overrides):
+    """Returns a run's whole configuration: the preset, and what was given over it.
+
+    Args:
+        trainer: `classifier`, `puvae`, `defensegan` or `advgan`.
+        overrides: Options by flag name; None means not given.
+
+    Raises:
+        ValueError: If an option is unknown or out of range, or two exclude each other.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    dataset = given.get("dataset", _presets.COMMON["dataset"])
+    _require_choice("dataset", dataset, DATASETS)
+    config = {**_presets.COMMON, "dataset": dataset, **_presets.PRESETS[trainer](dataset, given)}
+    unknown = sorted(set(given) - set(config))
+    if unknown:
+        raise ValueError(
+            f"Options of the {trainer} trainer are {sorted(config)}. Received: {unknown}"
+        )
+    config |= given
+    _require_choice("classifier", config["classifier"], CLASSIFIERS)
+    counts = ("epochs", "batch_size", "train_steps", "steps_per_epoch", "num_steps", "num_restarts")
+    if trainer == "classifier":
+        _require_choice("optimizer", config["optimizer"], ("adamw", "sgd"))
+    if "steps_per_epoch" in given and "epochs" not in given:
+        raise ValueError(
+            "`steps_per_epoch` changes what an epoch is, so it needs `epochs`. "
+            f"Received: steps_per_epoch={config['steps_per_epoch']}, epochs=None"
+        )
+    for name in counts:
+        if config.get(name) is not None and config[name] < 1:
+            raise ValueError(f"`{name}` must be >= 1. Received: {name}={config[name]}")
+    if config["name"] is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", config["name"]):
+        raise ValueError(
+            "`name` must be letters, digits, '.', '_' and '-', and start with one of the first "
+            f"two. Received: name={config['name']!r}"
+        )
+    if trainer == "advgan":
+        _check_threat_model(config, given)
+    return config
+
+
+def _require_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {list(choices)}. Received: {name}={value!r}")
+
+
+def _check_threat_model(config, given):
+    if config["whitebox"] and config["blackbox"] != "none":
+        raise ValueError(
+            "`whitebox` and `blackbox` exclude each other: the attacker knows everything or "
+            f"nothing. Received: whitebox=True, blackbox={config['blackbox']!r}"
+        )
+    if not 0 < config["epsilon"] <= 1:
+        raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={config['epsilon']}")
+    if "target_class" in given and not config["targeted"]:
+        raise ValueError(
+            "`target_class` needs `targeted`. "
+            f"Received: target_class={config['target_class']}, targeted=False"
+        )
+    is_through_purifier = config["whitebox"] and config["defense"] != "none"
+    if "gradient_mode" in given and not is_through_purifier:
+        raise ValueError(
+            "`gradient_mode` needs `whitebox` and a `defense`: only then does a gradient cross a "
+            f"purifier. Received: whitebox={config['whitebox']}, defense={config['defense']!r}"
+        )
+
+
+def changed(before, now):
+    """Returns the settings that make another model of the same run: its name -> (before, now).
+
+    Args:
+        before: A run's configuration, as its `config.json` has it.
+        now: The configuration asked for.
+    """
+    return {
+        name: (before.get(name), value)
+        for name, value in now.items()
+        if name not in _NO_NUMBER and before.get(name) != value
+    }
