@@ -17,7 +17,19 @@ ORDER = (
     *("vocabulary", "files", "embedded", "augmentation", "batching", "sources", "data"),
     *("losses", "checks", "records", "zoo", "layers"),
     *("classifiers", "purifiers", "purified_classifier", "attacks", "evaluation", "export"),
-    *("study", "distances", "frontier", "page", "tables", "cards", "figures", "report", "trainers"),
+    *(
+        "study",
+        "distances",
+        "frontier",
+        "page",
+        "cells",
+        "further_tables",
+        "tables",
+        "cards",
+        "figures",
+        "report",
+        "trainers",
+    ),
 )
 FORBIDDEN = {("attacks", "purifiers"), ("attacks", "purified_classifier")}
 # Writes the sample out of the data sets; a program, which nothing imports.

@@ -3,8 +3,8 @@
 import textwrap
 
 from tfpurify import zoo
+from tfpurify.cells import rate_text, success_text
 from tfpurify.study import display, display_attack
-from tfpurify.tables import rate_text, success_text
 
 LIMITS = {
     "classifier": "Undefended: any attack of the white-box rows gets through. 10 classes, images "

@@ -192,7 +192,7 @@ def readme_with_results(text, records, **more):
     Args:
         text: Holds the two marker lines, each once.
         records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances` and `frontier`, as for `more_tables`.
+        **more: `distances` and `frontier`, as for `further_tables`.
 
     Raises:
         ValueError: If the markers are not there, each once and in order.

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from tfpurify.attacks.advgan import AdvGAN, PerturbationGenerator
+from tfpurify.attacks.advgan import AdvGAN
+from tfpurify.attacks.perturbation_generator import PerturbationGenerator
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
 SHAPE = (28, 28, 1)

@@ -2,9 +2,10 @@
 
 import keras
 import tensorflow as tf
-from keras import layers, ops
+from keras import ops
 
 from tfpurify import losses
+from tfpurify.attacks.perturbation_generator import PerturbationGenerator
 from tfpurify.data import validate_if_eager
 from tfpurify.layers import (
     AdversarialModel,
@@ -13,66 +14,6 @@ from tfpurify.layers import (
     strided_discriminator_layers,
 )
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
-
-
-@keras.saving.register_keras_serializable("tfpurify")
-class PerturbationGenerator(keras.Model):
-    """Images -> perturbations in [-1, 1].
-
-    Five convolutions with instance normalisation down to a quarter of the size and
-    `bottleneck_channels` channels, five upsampling stages with instance normalisation back, and an
-    output convolution with tanh.
-
-    Differs from the study: two of the five stages halve the size, not all, because instance
-    normalisation over a 1 x 1 map erases its input.
-
-    Args:
-        image_shape: `(height, width, channels)`; height and width divisible by 4.
-        bottleneck_channels: 32 for MNIST and Fashion-MNIST, 96 for CIFAR-10.
-        width: Channels of the first convolution; the middle ones have up to four times as many.
-
-    Source: the study, section 3.1.4.
-    """
-
-    def __init__(self, image_shape, bottleneck_channels=32, width=16, **kwargs):
-        super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
-        if self.image_shape[0] % 4 or self.image_shape[1] % 4:
-            raise ValueError(
-                "`image_shape` must have height and width divisible by 4. "
-                f"Received: image_shape={self.image_shape}"
-            )
-        self.bottleneck_channels = bottleneck_channels
-        self.width = width
-        down = ((width, 1), (2 * width, 2), (4 * width, 2), (4 * width, 1))
-        up = ((4 * width, 1), (4 * width, 1), (4 * width, 2), (2 * width, 2), (width, 1))
-        stack = []
-        for filters, stride in (*down, (bottleneck_channels, 1)):
-            stack += [layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)]
-            stack += [instance_normalization(), layers.ReLU()]
-        for filters, stride in up:
-            stack += [layers.Conv2DTranspose(filters, 3, stride, padding="same", use_bias=False)]
-            stack += [instance_normalization(), layers.ReLU()]
-        stack += [
-            layers.Conv2D(self.image_shape[-1], 3, padding="same"),
-            layers.Activation("tanh", dtype="float32"),
-        ]
-        self.stack = keras.Sequential(stack, name="stack")
-
-    def build(self, input_shape=None):
-        self.stack.build((None, *self.image_shape))
-        self.built = True
-
-    def call(self, images, training=False):
-        return self.stack(images, training=training)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "bottleneck_channels": self.bottleneck_channels,
-            "width": self.width,
-        }
 
 
 @keras.saving.register_keras_serializable("tfpurify")

@@ -1,0 +1,68 @@
+"""What stands in the cells and rows of the tables, made from records."""
+
+from tfpurify.study import STUDY_EPSILON, display, display_attack, rank, study_records
+
+
+def rate_text(rate, n):
+    """Returns a rate over n images with its interval."""
+    from tfpurify.evaluation import wilson_interval
+
+    if rate is None:
+        return "not measured"
+    low, high = wilson_interval(round(rate * n), n)
+    return _cell(rate, low, high, n)
+
+
+def _cell(rate, low, high, n):
+    return f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] (n={n})"
+
+
+def success_text(record):
+    """Returns a record's ASR with its interval; the record may be None."""
+    if record is None:
+        return "not measured"
+    if record["attack_success_rate"] is None:
+        return f"undefined (n={record['n']})"
+    ends = (record["attack_success_rate_low"], record["attack_success_rate_high"])
+    return _cell(record["attack_success_rate"], *ends, record["n"])
+
+
+def cost_text(record):
+    """Returns the accuracy without an attack, behind the record's purifier if it has one."""
+    if record is None:
+        return "not measured"
+    kind = "clean_accuracy" if record["purifier"] == "none" else "purified_clean_accuracy"
+    return rate_text(record[kind], record["n"])
+
+
+def other_attacks(records, dataset, cell, epsilon=STUDY_EPSILON):
+    """Returns the best record of each attack and gradient mode that is not AdvGAN."""
+    best = {}
+    for record in study_records(records, dataset, epsilon):
+        key = (record["attack"], record["gradient_mode"])
+        is_here = (record["threat_model"], record["purifier"]) == cell
+        if is_here and not record["attack"].startswith(("advgan", "none")):
+            best[key] = max(best.get(key, record), record, key=rank)
+    return list(best.values())
+
+
+def attack_row(dataset, cell, record, study):
+    """Returns one row: what was attacked and how, the ASR, the study's, error and cost.
+
+    Args:
+        dataset: Name of the data set.
+        cell: Threat model and purifier.
+        record: What was measured, or None.
+        study: The study's figure in words.
+    """
+    threat_model, purifier = cell
+    error, cost, attack = "not measured", "not measured", display("advgan")
+    if record is not None:
+        attack = display_attack(record["attack"], record["gradient_mode"])
+        if record["robust_accuracy"] is not None:
+            error = rate_text(1 - record["robust_accuracy"], record["n"])
+        cost = rate_text(record["purified_clean_accuracy"], record["n"])
+    if purifier == "none":
+        cost = "no purifier"
+    words = (display(dataset), threat_model, display(purifier), attack)
+    return (*words, success_text(record), study, error, cost)

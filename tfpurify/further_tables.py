@@ -1,0 +1,133 @@
+"""The tables of what goes beyond the study: a smaller budget, priors, transfer, settings."""
+
+from tfpurify import page
+from tfpurify.cells import attack_row, cost_text, other_attacks, rate_text, success_text
+from tfpurify.study import (
+    SMALL_EPSILON,
+    STUDY_CELLS,
+    STUDY_CLASSIFIERS,
+    STUDY_EPSILON,
+    TRANSFER_ARCHITECTURES,
+    datasets,
+    display,
+    pick,
+    rank,
+)
+
+
+def further_tables(records, distances=(), frontier=()):
+    """Returns the tables that go beyond the study, those that have a record.
+
+    Args:
+        records: Records as `tfpurify.records.make_record` makes them.
+        distances: Lines as `tfpurify.distances.make_distances` makes them.
+        frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
+    """
+    tables = [_prior_table(records, distances), *_transfer_tables(records)]
+    tables.append(_frontier_table(frontier))
+    if any(record["epsilon"] == SMALL_EPSILON for record in records):
+        tables.insert(0, _small_table(records))
+    return tuple(table for table in tables if table.rows)
+
+
+def _small_table(records):
+    """Returns the table of the field's budget on CIFAR-10; the study has no such cells."""
+    header = (
+        *("Threat model", "Purifier", "Attack", "ASR"),
+        *("1 - robust accuracy", "Purified clean accuracy"),
+    )
+    rows = []
+    for cell in STUDY_CELLS[1:]:
+        found = [pick(records, "cifar10", *cell, epsilon=SMALL_EPSILON)]
+        found += other_attacks(records, "cifar10", cell, SMALL_EPSILON)
+        for record in found:
+            _, *words, success, _, error, cost = attack_row("cifar10", cell, record, "")
+            rows.append((*words, success, error, cost))
+    return page.Table("Table 4. CIFAR-10 at epsilon 8/255", header, tuple(rows))
+
+
+def _prior_table(records, distances):
+    """Returns DefenseGAN's priors beside each other: how near, what they cost, what they stop."""
+    header = ("Data set", "Prior", "Projection error", "Purified clean accuracy", "Blind ASR")
+    names = {
+        "defensegan": "DCGAN (the study's)",
+        "defensegan_wide": "DCGAN, twice the channels",
+        "defensegan_wgan": "WGAN-GP",
+    }
+    errors = {
+        (line["dataset"], line["purifier"]): f"{line['clean_mean']:.4f} (n={line['n']})"
+        for line in distances
+        if line["epsilon"] == STUDY_EPSILON
+    }
+    rows = []
+    for dataset in datasets(records):
+        for purifier, name in names.items():
+            record = pick(records, dataset, "blind", purifier)
+            if record is None:
+                continue
+            cost = rate_text(record["purified_clean_accuracy"], record["n"])
+            error = errors.get((dataset, purifier), "not measured")
+            rows.append((display(dataset), name, error, cost, success_text(record)))
+    title = "Table 5. DefenseGAN's priors: mean squared error of clean images, cost and protection"
+    return page.Table(title, header, tuple(rows))
+
+
+def _transfer_tables(records):
+    """Returns, for each data set, PuVAEs of source classifiers S in front of targets T.
+
+    These PuVAEs are trained shorter than the study's, all alike: `trainers._plan`.
+    """
+    tables = []
+    for dataset in datasets(records):
+        usual = STUDY_CLASSIFIERS[dataset]
+        names = (usual, *TRANSFER_ARCHITECTURES)
+        sources = {"none": "no purifier", **{f"puvae_{name}": f"S = {name}" for name in names}}
+        found = {
+            (record["purifier"], record["classifier"]): record
+            for record in sorted(records, key=rank)
+            if (record["dataset"], record["split"]) == (dataset, "test")
+            and record["epsilon"] == STUDY_EPSILON
+            and record["attack"] == "advgan"
+            and (record["threat_model"] == "blind" or record["purifier"] == "none")
+        }
+        if not any(purifier == f"puvae_{usual}" for purifier, _ in found):
+            continue
+        for title, cell in (
+            ("ASR of a blind AdvGAN", success_text),
+            ("Accuracy, no attack", cost_text),
+        ):
+            rows = [
+                (name, *(cell(found.get((source, target))) for target in names))
+                for source, name in sources.items()
+            ]
+            header = ("Source", *(f"T = {target}" for target in names))
+            caption = f"Table 6. Transfer of briefly trained PuVAEs on {display(dataset)}. {title}"
+            tables.append(page.Table(caption, header, tuple(rows)))
+    return tables
+
+
+def _frontier_table(frontier):
+    """Returns what settings cost and protect, on the validation images they were chosen on."""
+    header = ("Data set", "Purifier", "Settings", "Purified clean accuracy", "Blind ASR")
+    rows = []
+    for line in frontier:
+        settings = ", ".join(
+            f"{name} {value}"
+            for name, value in line["settings"].items()
+            if len(_values(frontier, line, name)) > 1
+        )
+        cost = rate_text(line["purified_clean_accuracy"], line["n"])
+        rows.append((display(line["dataset"]), line["run"], settings, cost, success_text(line)))
+    title = "Table 7. Choosing the settings: cost and protection on validation images, epsilon 0.2"
+    return page.Table(title, header, tuple(rows))
+
+
+def _values(frontier, line, name):
+    """Returns the values that a setting has among the lines of a data set and kind of purifier."""
+    alike = [
+        other["settings"]
+        for other in frontier
+        if other["dataset"] == line["dataset"]
+        and other["settings"].keys() == line["settings"].keys()
+    ]
+    return {str(settings[name]) for settings in alike}
