@@ -87,6 +87,13 @@ def test_the_better_distillation_is_the_cell(records):
     assert "61.0" in line and "AdvGAN (dynamic)" in line
 
 
+def test_the_weaker_distillation_has_a_row_and_pgd_has_none_beside_those_who_know_less(records):
+    records.append(record("whitebox", rate=0.97, attack="pgd"))
+    blackbox, whitebox = report.tables_text(records).split("Table 3")
+    assert "55.0" in line_of(blackbox, "AdvGAN (static)", "not in study")
+    assert "PGD" not in blackbox and "97.0" in line_of(whitebox, "none", "PGD")
+
+
 def test_pgd_has_its_own_rows_and_never_takes_advgans(records):
     text = report.tables_text(records)
     assert "80.0" in line_of(text, "AdvGAN (soft)", "study 74.1")

@@ -1,6 +1,6 @@
 """What stands in the cells and rows of the tables, made from records."""
 
-from tfpurify.study import STUDY_EPSILON, display, display_attack, rank, study_records
+from tfpurify.study import STUDY_EPSILON, display, display_attack, pick, rank, study_records
 
 
 def rate_text(rate, n):
@@ -36,14 +36,14 @@ def cost_text(record):
 
 
 def other_attacks(records, dataset, cell, epsilon=STUDY_EPSILON):
-    """Returns the best record of each attack and gradient mode that is not AdvGAN."""
-    best = {}
+    """Returns the best record of each attack and gradient mode, but for the one `pick` takes."""
+    best, picked = {}, pick(records, dataset, *cell, epsilon=epsilon)
     for record in study_records(records, dataset, epsilon):
         key = (record["attack"], record["gradient_mode"])
         is_here = (record["threat_model"], record["purifier"]) == cell
-        if is_here and not record["attack"].startswith(("advgan", "none")):
+        if is_here and record["attack"] != "none":
             best[key] = max(best.get(key, record), record, key=rank)
-    return list(best.values())
+    return [record for record in best.values() if record is not picked]
 
 
 def attack_row(dataset, cell, record, study):
