@@ -23,14 +23,14 @@ def define_flags():
     flags.DEFINE_integer("limit", None, "Cap on the test images of each cell.", lower_bound=1)
     flags.DEFINE_integer(
         "defensegan_limit",
-        150,
+        100,
         "Cap on the test images of the cells behind DefenseGAN, whose 200 descent steps from 10 "
         "starts cost a few tenths of a second an image on two cores.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
         "prior_limit",
-        50,
+        25,
         "Cap on the test images of the cells behind DefenseGAN's other priors.",
         lower_bound=1,
     )
