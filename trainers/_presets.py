@@ -7,6 +7,10 @@ by `python -m tfpurify.report` from the zoo's manifest and records.
 advgan_cifar10_blackbox_static
     python -m trainers.advgan --dataset=cifar10 --blackbox=static
     7 min; validation attack_success_rate 0.7409
+advgan_cifar10_blackbox_static_eps8
+    python -m trainers.advgan --dataset=cifar10 --data_source=tfds --blackbox=static
+    --epsilon=0.03137254901960784
+    7 min; validation attack_success_rate 0.0402
 advgan_cifar10_whitebox_defensegan
     python -m trainers.advgan --dataset=cifar10 --defense=defensegan --whitebox
     --mixed_precision --eval_examples=50
@@ -102,7 +106,15 @@ wgan_cifar10
     python -m trainers.defensegan --dataset=cifar10 --data_source=tfds --gan_loss=wgan-gp
     --eval_examples=50
     7 min; not measured
-All together: 6.9 h of processor time, and 8 models whose time was not measured
+wgan_fashion_mnist
+    python -m trainers.defensegan --dataset=fashion_mnist --data_source=tfds --gan_loss=wgan-gp
+    --eval_examples=50
+    7 min; not measured
+wgan_mnist
+    python -m trainers.defensegan --dataset=mnist --data_source=tfds --gan_loss=wgan-gp
+    --eval_examples=50
+    13 min; not measured
+All together: 7.3 h of processor time, and 8 models whose time was not measured
 [zoo:end]
 """
 
