@@ -74,6 +74,25 @@ def check_whitebox_strongest(whitebox, weaker):
     )
 
 
+def compare_threat_models(records):
+    """Yields each whitebox record with each flag of `check_whitebox_strongest` that it raises."""
+    for whitebox in records:
+        if whitebox["threat_model"] != "whitebox":
+            continue
+        for weaker in records:
+            is_weaker = weaker["threat_model"] in ("blind", "blackbox")
+            is_same = all(
+                weaker[key] == whitebox[key]
+                for key in ("dataset", "split", "purifier", "classifier", "epsilon")
+            )
+            rates = (weaker["attack_success_rate"], whitebox["attack_success_rate"])
+            if not (is_weaker and is_same) or None in rates:
+                continue
+            flag = check_whitebox_strongest(whitebox, weaker)
+            if flag is not None:
+                yield whitebox, flag
+
+
 def run_checks(evaluation):
     """Runs every check of a single evaluation, logs what it raises and returns the flags."""
     checks = (

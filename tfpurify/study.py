@@ -58,10 +58,16 @@ NOTES = (
     "the classifier but not the purifier. The undefended counterpart of `blind` is therefore "
     "`whitebox` with no purifier, shown in both tables.",
     "The study leaves out the purified clean accuracy, what a purifier costs; it is given here.",
-    "Of several records of one cell (distillation, gradient mode, seed) the one with most images "
-    "stands here, and among equals the strongest attack. PGD, where run, has its own rows.",
-    "DefenseGAN's whitebox rows are lower bounds: the attacks cross its descent by bpda, AdvGAN "
-    "was still improving when its training ended, and PGD judges its steps on a shortened descent.",
+    "Beside the study's figure stands, of several records of one cell (distillation, gradient "
+    "mode, seed), the one with most images, and among equals the strongest attack. Other attacks, "
+    "distillations and gradient modes have rows of their own, 'not in study'.",
+    "DefenseGAN's whitebox rows are lower bounds: the attacks cross its descent by bpda, AdvGAN's "
+    "training was short (on Fashion-MNIST it was still improving), and PGD judges its steps on a "
+    "shortened descent.",
+    "Behind DefenseGAN on CIFAR-10 few images are right without an attack; what it loses of those "
+    "is partly chance, as others become right under attack. 1 - robust accuracy shows the whole.",
+    "At 8/255 the AdvGANs are far from the strongest attack: where PGD stands beside them, read "
+    "that.",
 )
 
 _DISPLAY = {

@@ -2,6 +2,7 @@
 
 from tfpurify import page
 from tfpurify.cells import attack_row, cost_text, other_attacks, rate_text, success_text
+from tfpurify.checks import compare_threat_models
 from tfpurify.further_tables import further_tables
 from tfpurify.study import (
     NOTES,
@@ -112,13 +113,14 @@ def study_tables(records):
 
 
 def _flags(records):
-    """Returns one line for each flag that a check raised."""
+    """Returns one line for each flag that a check raised, or raises now that all are together."""
+    raised = [(record, flag) for record in records for flag in record["checks"]]
+    raised += [pair for pair in compare_threat_models(records) if pair not in raised]
     return [
         f"{display(record['dataset'])}, {record['threat_model']}, {display(record['purifier'])}, "
         f"{display_attack(record['attack'], record['gradient_mode'])}{_budget(record)} "
         f"(n={record['n']}): {flag}"
-        for record in records
-        for flag in record["checks"]
+        for record, flag in raised
     ]
 
 

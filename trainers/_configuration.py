@@ -6,7 +6,9 @@ from tfpurify.vocabulary import CLASSIFIERS, DATASETS
 from trainers import _presets
 
 # Settings that decide no number of a model. Which images it saw says the run's `source`.
-_NO_NUMBER = frozenset(("data_dir", "data_source", "eval_examples", "output_dir", "resume"))
+_NO_NUMBER = frozenset(
+    ("data_dir", "data_source", "eval_examples", "output_dir", "resume", "trainer")
+)
 
 
 def resolve(trainer, overrides):
@@ -85,7 +87,7 @@ def changed(before, now):
         now: The configuration asked for.
     """
     return {
-        name: (before.get(name), value)
-        for name, value in now.items()
-        if name not in _NO_NUMBER and before.get(name) != value
+        name: (before.get(name), now.get(name))
+        for name in sorted({*before, *now} - _NO_NUMBER)
+        if before.get(name) != now.get(name)
     }

@@ -71,6 +71,8 @@ class Run:
         config = {"trainer": self.trainer, "source": self.source, **self.config}
         if self.train_files:
             config["train_files"] = self.train_files
+        if self.eval_files:
+            config["eval_files"] = self.eval_files
         if self.config["resume"]:
             self._require_same_config(path, config)
         try:

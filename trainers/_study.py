@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfpurify import data, distances, evaluation, records, report, zoo
+from tfpurify import checks, data, distances, evaluation, records, report, zoo
 from tfpurify.attacks.pgd import PGD
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.defensegan import DefenseGAN
@@ -27,14 +27,13 @@ class Study:
 
     Args:
         dataset: Name of the data set.
-        options: `reproduce`'s flags.
-        output_dir: Folder whose runs go before the zoo; None for the zoo only.
+        options: `reproduce`'s flags. With `retrain` the runs of `output_dir` go before the zoo;
+            with `transfer` they stand in for what the zoo lacks.
     """
 
-    def __init__(self, dataset, options, output_dir=None):
+    def __init__(self, dataset, options):
         self.dataset = dataset
         self.options = options
-        self.output_dir = output_dir
         self.parts = _plan.parts(dataset, options["transfer"])
         self.distances = []
         self._loaded = {}
@@ -42,11 +41,17 @@ class Study:
     def missing(self):
         """Returns the parts that were not trained yet."""
         trained = set(zoo.available())
-        if self.output_dir is not None:
-            trained |= {
-                path.parent.name for path in Path(self.output_dir).glob("runs/*/model.keras")
-            }
+        if self.options["retrain"] or self.options["transfer"]:
+            runs = Path(self.options["output_dir"]).glob("runs/*/model.keras")
+            trained |= {path.parent.name for path in runs}
         return [part for part in self.parts.values() if part.name not in trained]
+
+    def _folder_of(self, part):
+        """Returns the folder whose run of a part is measured, or None for the zoo's."""
+        if self.options["retrain"]:
+            return self.options["output_dir"]
+        is_shipped = part.name in zoo.available()
+        return self.options["output_dir"] if self.options["transfer"] and not is_shipped else None
 
     def run(self):
         """Measures every cell whose parts are there, and fills `distances`.
@@ -63,17 +68,27 @@ class Study:
         self.images = data.load_dataset(self.dataset, "test", self.options["data_dir"], self.source)
         jobs = [(cell, None) for cell in cells] + self._pgd_jobs()
         self.progress = Progress(sum(self._work(*job) for job in jobs))
-        found = [self._measure(cell, mode) for cell, mode in jobs]
-        _compare_threat_models(found)
+        found = []
+        for job in jobs:
+            found.append(self._measure(*job))
+            if self.options["results_file"]:
+                report.update_records(self.options["results_file"], found[-1:], self.distances)
+        for record, flag in checks.compare_threat_models(found):
+            logging.warning("Check raised: %s", flag)
+            record["checks"].append(flag)
+        if self.options["results_file"]:
+            report.update_records(self.options["results_file"], found)
         return found
 
     def _possible(self, cells):
-        """Returns the cells whose parts are all trained."""
+        """Returns the cells of the purifiers asked for, whose parts are all trained."""
         missing = {part.name for part in self.missing()}
+        purifiers = self.options["purifiers"]
         return [
             cell
             for cell in cells
-            if not missing.intersection(self.parts[role].name for role in cell.roles)
+            if (purifiers is None or cell.purifier in purifiers)
+            and not missing.intersection(self.parts[role].name for role in cell.roles)
         ]
 
     def _pgd_jobs(self):
@@ -179,8 +194,9 @@ class Study:
     def _description(self, role):
         """Returns the seed and the gradient mode with which a part was trained."""
         part = self.parts[role]
-        if self.output_dir is not None:
-            path = Path(self.output_dir) / "runs" / part.name / "config.json"
+        folder = self._folder_of(part)
+        if folder is not None:
+            path = Path(folder) / "runs" / part.name / "config.json"
             if path.exists():
                 return json.loads(path.read_text(encoding="utf-8"))
         described = zoo.describe(part.name)
@@ -217,7 +233,8 @@ class Study:
     def _part(self, role):
         if role not in self._loaded:
             part = self.parts[role]
-            self._loaded[role] = _parts.load_part(part.name, self.output_dir, part.command)
+            folder = self._folder_of(part)
+            self._loaded[role] = _parts.load_part(part.name, folder, part.command)
         return self._loaded[role]
 
     def image_rows(self):
@@ -271,22 +288,3 @@ def _mode_in(described):
         if word.startswith("--gradient_mode="):
             return word.partition("=")[2]
     return None
-
-
-def _compare_threat_models(found):
-    """Adds to whitebox records the flag that an attack which knows less does better."""
-    for whitebox in found:
-        if whitebox["threat_model"] != "whitebox":
-            continue
-        for weaker in found:
-            is_weaker = weaker["threat_model"] in ("blind", "blackbox")
-            is_same = all(
-                weaker[key] == whitebox[key] for key in ("purifier", "classifier", "epsilon")
-            )
-            rates = (weaker["attack_success_rate"], whitebox["attack_success_rate"])
-            if not (is_weaker and is_same) or None in rates:
-                continue
-            flag = evaluation.check_whitebox_strongest(whitebox, weaker)
-            if flag is not None and flag not in whitebox["checks"]:
-                logging.warning("Check raised: %s", flag)
-                whitebox["checks"].append(flag)

@@ -20,6 +20,11 @@ def define_flags():
         "embedded if not given, auto with --retrain.",
     )
     flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+    flags.DEFINE_list(
+        "purifiers",
+        None,
+        "Purifiers whose cells are measured, `none` among them; all if not given.",
+    )
     flags.DEFINE_integer("limit", None, "Cap on the test images of each cell.", lower_bound=1)
     flags.DEFINE_integer(
         "defensegan_limit",
@@ -55,8 +60,8 @@ def define_flags():
     flags.DEFINE_string(
         "results_file",
         None,
-        "JSON lines file in which these records replace the older ones too; distances.jsonl beside "
-        "it likewise.",
+        "JSON lines file in which each record, once measured, replaces the older one too; "
+        "distances.jsonl beside it likewise.",
     )
     return set(flags.FLAGS) - before
 
@@ -71,7 +76,7 @@ def reproduce(options):
         The records.
 
     Raises:
-        ValueError: If there is no data set whose parts are trained.
+        ValueError: If there is no data set whose parts are trained, or a purifier is unknown.
         OSError: If the output folder cannot be written.
     """
     from tfpurify import report, zoo
@@ -81,17 +86,17 @@ def reproduce(options):
     options = {**options}
     is_retraining = options["retrain"]
     options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
+    _require_purifiers(options)
     report.require_writable(options["output_dir"])
     datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
     found, moved, image_rows, notes = [], [], {}, []
     for dataset in datasets:
         if is_retraining:
             _retraining.retrain(dataset, options)
-        has_runs = is_retraining or options["transfer"]
-        study = _study.Study(dataset, options, options["output_dir"] if has_runs else None)
+        study = _study.Study(dataset, options)
         missing = study.missing()
         if missing:
-            notes.append(_missing_note(dataset, missing, options["transfer"]))
+            notes.append(_missing_note(dataset, missing, options))
             logging.warning("%s: %d parts are not in the zoo yet", dataset, len(missing))
         found_here = study.run()
         if found_here:
@@ -101,8 +106,6 @@ def reproduce(options):
     if not found:
         print("\n\n".join(notes))
         raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
-    if options["results_file"]:
-        report.update_records(options["results_file"], found, moved)
     more = {
         "distances": moved,
         "frontier": [
@@ -117,13 +120,30 @@ def reproduce(options):
     return found
 
 
-def _missing_note(dataset, missing, is_with_transfer):
+def _require_purifiers(options):
+    from trainers import _plan
+
+    known = {
+        cell.purifier
+        for dataset in vocabulary.DATASETS
+        for cell in _plan.cells(dataset, options["transfer"])
+    }
+    unknown = sorted(set(options["purifiers"] or known) - known)
+    if unknown:
+        raise ValueError(f"`purifiers` must be among {sorted(known)}. Received: {unknown}")
+
+
+def _missing_note(dataset, missing, options):
     names = ", ".join(part.name for part in missing)
     lines = [f"{dataset}, not in the zoo yet: {names}. What trains them:"]
-    lines += [f"    {part.command}" for part in missing]
-    transfer = " --transfer" if is_with_transfer else ""
-    command = f"python -m trainers.reproduce --dataset={dataset} --retrain{transfer}"
-    if not is_with_transfer:
+    command = f"python -m trainers.reproduce --dataset={dataset} --retrain"
+    if options["transfer"]:
+        command += " --transfer"
+        place = f" --output_dir={options['output_dir']}"
+    else:
+        place = ""
+    lines += [f"    {part.command}{place}" for part in missing]
+    if not options["transfer"]:
         lines.append("each then: python -m trainers.publish --run=runs/NAME")
     lines.append(f"or all of it: {command}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from tfpurify import zoo
+from tfpurify import checks, report, zoo
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
@@ -23,6 +23,7 @@ from trainers import _configuration, _plan, _retraining, _study, _watched, repro
 ATTACKERS = sorted({cell.attacker for cell in _plan.STUDY_CELLS} - {None})
 OPTIONS = {
     "dataset": "mnist",
+    "purifiers": None,
     "data_source": None,
     "data_dir": None,
     "limit": 6,
@@ -168,9 +169,44 @@ def test_a_whitebox_attack_below_a_blind_one_is_flagged(report_of):
     records = {r["threat_model"]: dict(r, checks=[]) for r in report_of[0] if r["n"] == 6}
     blind = {**records["blind"], "attack_success_rate": 0.5}
     whitebox = {**blind, "threat_model": "whitebox", "attack_success_rate": 0.4, "checks": []}
-    _study._compare_threat_models([blind, whitebox])
-    assert len(whitebox["checks"]) == 1 and whitebox["checks"][0].startswith("whitebox_below_blind")
-    assert blind["checks"] == []
+    ((record, flag),) = checks.compare_threat_models([blind, whitebox])
+    assert record is whitebox and flag.startswith("whitebox_below_blind")
+    assert "whitebox_below_blind" in report.tables_text([blind, whitebox])
+
+
+def test_a_record_is_on_file_before_the_next_cell_begins(tiny_zoo, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
+    path, begun, measure = tmp_path / "results.jsonl", [], _study.Study._measure
+
+    def interrupted(self, cell, mode):
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(cell)
+        return measure(self, cell, mode)
+
+    monkeypatch.setattr(_study.Study, "_measure", interrupted)
+    options = {**OPTIONS, "output_dir": tmp_path, "results_file": path, "purifiers": ["puvae"]}
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.reproduce(options)
+    assert [record["purifier"] for record in read_records(path)] == ["puvae"]
+    assert [line["purifier"] for line in read_distances(tmp_path / "distances.jsonl")] == ["puvae"]
+
+
+def test_a_purifier_that_no_cell_has_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`purifiers` must be among .*Received: \['puvea'\]"):
+        reproduce.reproduce({**OPTIONS, "output_dir": tmp_path, "purifiers": ["puvea"]})
+
+
+def test_the_transfer_matrix_takes_shipped_parts_from_the_zoo(tiny_zoo, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
+    for name in ("cnn_mnist", "a_mnist"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "model.keras").write_text("")
+    study = _study.Study("mnist", {**OPTIONS, "transfer": True, "output_dir": tmp_path})
+    assert "a_mnist" not in [part.name for part in study.missing()]
+    assert study._part("classifier").count_params() > 0  # the empty file would be an error
+    with pytest.raises(ValueError, match="a_mnist"):
+        study._part("classifier_a")
 
 
 def test_missing_parts_are_named_and_the_rest_is_measured(tiny_zoo, tmp_path, monkeypatch, capsys):
