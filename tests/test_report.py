@@ -12,6 +12,7 @@ from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
 from tfpurify.distances import make_distances
 from tfpurify.evaluation import wilson_interval
+from tfpurify.figures import figure_rates
 from tfpurify.records import make_record, read_records, write_records
 from tfpurify.tables import summary_lines
 
@@ -250,6 +251,8 @@ def test_readme_command_updates_and_checks(tmp_path, records):
     assert status == 1 and readme.read_text() == README
     assert report.update_readme(readme, path, is_check=False) == 0
     assert report.update_readme(readme, path, is_check=True) == 0
+    figure_rates(records, tmp_path / "rates.png", origin="of other records")
+    assert report.update_readme(readme, path, is_check=True) == 1
 
 
 def test_readme_commands_errors_are_one_line(tmp_path):

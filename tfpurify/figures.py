@@ -40,12 +40,13 @@ class ImageRow:
     class_names: tuple
 
 
-def figure_rates(records, path):
+def figure_rates(records, path, origin=None):
     """Draws attack success rates with their intervals beside the study's numbers.
 
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
         path: A PNG file.
+        origin: What `origin_of` shall tell of the file, or None.
     """
     found = datasets(records)
     if not found:
@@ -54,7 +55,15 @@ def figure_rates(records, path):
     for axis, dataset in zip(axes[:, 0], found, strict=True):
         _draw_rates(axis, records, dataset)
     axes[0, 0].legend(frameon=False, loc="upper left", ncols=2)
-    _save(figure, path)
+    _save(figure, path, origin)
+
+
+def origin_of(path):
+    """Returns what a figure was drawn from, as it was told when drawn; None if it was not."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.info.get("Source")
 
 
 def _draw_rates(axis, records, dataset):
@@ -255,11 +264,12 @@ def _new_figure(rows, columns, size):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _save(figure, path):
+def _save(figure, path, origin=None):
     path = Path(path)
     aside = path.with_name(f".{path.name}")
     try:
-        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})
+        metadata = {"Software": None, "Source": origin}
+        figure.savefig(aside, dpi=110, format="png", metadata=metadata)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

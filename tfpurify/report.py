@@ -1,8 +1,10 @@
 """Writes tables and figures beside the study's numbers, from records.
 
-`python -m tfpurify.report --readme=README.md` puts the zoo's results into the README.
+`python -m tfpurify.report` puts the zoo's results into the README; with `--output_dir` it writes
+the whole report of them.
 """
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from tfpurify.figures import (
     figure_rates,
     figure_seconds,
     figure_trade_off,
+    origin_of,
 )
 from tfpurify.files import replace_lines, write_aside
 from tfpurify.frontier import read_frontier
@@ -45,6 +48,7 @@ _START, _END = "<!-- results:start -->", "<!-- results:end -->"
 _PRESETS_START, _PRESETS_END = "[zoo:start]", "[zoo:end]"
 _DISTANCES = "distances.jsonl"
 _FRONTIER = "frontier.jsonl"
+_RATES = "rates.png"
 _RECORDS = "saved_models/zoo/results.jsonl"
 _PRESETS = "trainers/_presets.py"
 # What makes two records the same measurement.
@@ -119,11 +123,11 @@ def write_report(folder, records, image_rows=None, notes=(), distances=(), front
 
 def _figures(folder, records, image_rows, distances):
     """Draws the figures into a folder and returns the blocks that show them."""
-    figure_rates(records, folder / "rates.png")
+    figure_rates(records, folder / _RATES)
     figure_trade_off(records, folder / "trade_off.png")
     blocks = [
         page.Heading("Attack success rates"),
-        page.Picture(folder / "rates.png", "Attack success rates beside the study's.", True),
+        page.Picture(folder / _RATES, "Attack success rates beside the study's.", True),
         page.Heading("What protection costs"),
         page.Picture(
             folder / "trade_off.png",
@@ -209,13 +213,13 @@ def _replace(text, start, results, end):
 
 
 def update_readme(readme, records_path, is_check=False, presets=None):
-    """Writes a README's results, the zoo's cards and the presets' docstring, or compares them.
+    """Writes a README's results and figure, the zoo's cards and the presets' docstring.
 
     Args:
         readme: File whose results are updated.
-        records_path: JSON lines file with the records. The cards are those of the models in its
-            folder, `NAME.md` each.
-        is_check: Whether to change nothing.
+        records_path: JSON lines file with the records. The figure, `rates.png`, stands in its
+            folder, and the cards of the models there, `NAME.md` each.
+        is_check: Whether to compare, and change nothing.
         presets: Python file whose docstring says how the zoo's models were made, or None.
 
     Returns:
@@ -223,23 +227,24 @@ def update_readme(readme, records_path, is_check=False, presets=None):
     """
     from tfpurify.records import read_records
 
-    readme = Path(readme)
-    path = Path(records_path).with_name(_DISTANCES)
-    distances = read_distances(path) if path.exists() else ()
-    found = read_records(records_path)
+    readme, folder = Path(readme), Path(records_path).parent
+    found, more = read_records(records_path), _read_more(records_path)
     text = readme.read_text(encoding="utf-8")
-    frontier = read_frontier(path.with_name(_FRONTIER))
-    results = readme_with_results(text, found, distances=distances, frontier=frontier)
-    texts = {readme: results}
-    folder = path.parent
+    texts = {readme: readme_with_results(text, found, **more)}
     if presets:
         text = Path(presets).read_text(encoding="utf-8")
         made = results_text(folder, found)
         texts[Path(presets)] = _replace(text, _PRESETS_START, made, _PRESETS_END)
     texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
-    for file, expected in texts.items():
-        if file.exists() and file.read_text(encoding="utf-8") == expected:
-            continue
+    stale = [
+        file
+        for file, expected in texts.items()
+        if not file.exists() or file.read_text(encoding="utf-8") != expected
+    ]
+    figure, digest = folder / _RATES, hashlib.sha256(Path(records_path).read_bytes()).hexdigest()
+    if not figure.exists() or origin_of(figure) != digest:
+        stale.append(figure)
+    for file in stale:
         if is_check:
             print(
                 f"error: the results in {file} are not those of {records_path}; "
@@ -247,8 +252,20 @@ def update_readme(readme, records_path, is_check=False, presets=None):
                 file=sys.stderr,
             )
             return 1
-        write_aside(file, expected)
+        if file == figure:
+            figure_rates(found, figure, digest)
+        else:
+            write_aside(file, texts[file])
     return 0
+
+
+def _read_more(records_path):
+    """Returns the distances and the frontier that stand beside records."""
+    path = Path(records_path).with_name(_DISTANCES)
+    return {
+        "distances": read_distances(path) if path.exists() else (),
+        "frontier": read_frontier(path.with_name(_FRONTIER)),
+    }
 
 
 def main():
@@ -264,10 +281,19 @@ def main():
         "check", False, "Whether to change nothing, and exit 1 if they differ."
     )
 
+    output_dir = flags.DEFINE_string(
+        "output_dir", None, "Folder for a whole report of the records; none if not given."
+    )
+
     def update(argv):
+        from tfpurify.records import read_records
+
         try:
             if len(argv) > 1:
                 raise ValueError(f"Arguments must be flags. Received: {' '.join(argv[1:])}")
+            if output_dir.value:
+                more = _read_more(records.value)
+                write_report(output_dir.value, read_records(records.value), **more)
             return update_readme(readme.value, records.value, check.value, presets.value)
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
