@@ -66,3 +66,8 @@ def attack_row(dataset, cell, record, study):
         cost = "no purifier"
     words = (display(dataset), threat_model, display(purifier), attack)
     return (*words, success_text(record), study, error, cost)
+
+
+def is_bound(record):
+    """Says whether a success rate is a lower bound: its gradient only approximates the target's."""
+    return record["gradient_mode"] == "bpda"

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from tfpurify.cells import is_bound
 from tfpurify.study import (
     STUDY,
     STUDY_CELLS,
@@ -95,7 +96,7 @@ def _draw_rates(axis, records, dataset):
         axis.text(
             place - 0.2,
             min(100 * high, 100) + 1.5,
-            f"{100 * rate:.1f}\nn={record['n']}",
+            f"{'≥ ' if is_bound(record) else ''}{100 * rate:.1f}\nn={record['n']}",
             ha="center",
             fontsize=7,
         )
@@ -122,6 +123,8 @@ _MARKERS = {"none": "o", "puvae": "s", "defensegan": "^"}
 def figure_trade_off(records, path):
     """Draws what each purifier costs against what it protects, one panel for each data set.
 
+    An attack that was measured on few images stands at the purifier's cost on the most.
+
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
         path: A PNG file.
@@ -129,20 +132,24 @@ def figure_trade_off(records, path):
     found = datasets(records)
     figure, axes = _new_figure(1, len(found), (4.2 * len(found), 3.9))
     for axis, dataset in zip(axes[0], found, strict=True):
-        for record in study_records(records, dataset):
+        here = [r for r in study_records(records, dataset) if r["robust_accuracy"] is not None]
+        for record in here:
             purifier = record["purifier"]
-            if record["robust_accuracy"] is None or purifier not in _MARKERS:
+            if purifier not in _MARKERS:
                 continue
+            alike = [other for other in here if other["purifier"] == purifier]
+            most = max(alike, key=lambda other: other["n"])
             kind = "clean_accuracy" if purifier == "none" else "purified_clean_accuracy"
-            threat = record["threat_model"]
+            color = _THREATS[record["threat_model"]]
+            is_pgd = record["attack"] == "pgd"
             axis.scatter(
-                100 * record[kind],
+                100 * most[kind],
                 100 * record["robust_accuracy"],
                 marker=_MARKERS[purifier],
-                color=_THREATS[threat],
-                edgecolor="black",
-                linewidth=0.5,
-                s=44,
+                color="none" if is_pgd else color,
+                edgecolor=color if is_pgd else "black",
+                linewidth=1.2 if is_pgd else 0.5,
+                s=70 if is_pgd else 44,
             )
         axis.set_title(display(dataset), fontsize=10)
         axis.set_xlabel("accuracy without an attack, %")
@@ -154,8 +161,11 @@ def figure_trade_off(records, path):
         axes[0, 0].scatter([], [], marker=marker, color="white", edgecolor="black", label=name)
     for threat, color in _THREATS.items():
         axes[0, 0].scatter([], [], marker="o", color=color, label=threat)
+    if any(record["attack"] == "pgd" for record in records):
+        color = _THREATS["whitebox"]
+        axes[0, 0].scatter([], [], marker="o", color="none", edgecolor=color, label="PGD: hollow")
     figure.legend(
-        frameon=False, loc="outside lower center", ncols=min(6, 2 * len(found) + 1), fontsize=8
+        frameon=False, loc="outside lower center", ncols=min(7, 2 * len(found) + 1), fontsize=8
     )
     _save(figure, path)
 

@@ -1,7 +1,7 @@
 """The tables of the study, and all tables as text: aligned, Markdown or blocks of a page."""
 
 from tfpurify import page
-from tfpurify.cells import attack_row, cost_text, other_attacks, rate_text, success_text
+from tfpurify.cells import attack_row, cost_text, is_bound, other_attacks, rate_text, success_text
 from tfpurify.checks import compare_threat_models
 from tfpurify.further_tables import further_tables
 from tfpurify.study import (
@@ -82,18 +82,13 @@ def summary_lines(records):
             worst = max(attacked, key=lambda record: record["attack_success_rate"])
             name = "no purifier" if purifier == "none" else display(purifier)
             attack = display_attack(worst["attack"], worst["gradient_mode"])
-            bound = " (a lower bound: an approximate gradient)" if _is_bound(worst) else ""
+            bound = " (a lower bound: an approximate gradient)" if is_bound(worst) else ""
             lines.append(
                 f"{display(dataset)}, {name}: {rate_text(most[kind], most['n'])} right, no attack; "
                 f"strongest attack {attack}, {worst['threat_model']}: "
                 f"ASR {success_text(worst)}{bound}."
             )
     return lines
-
-
-def _is_bound(record):
-    """Says whether an attack's gradient only approximates its target's."""
-    return record["gradient_mode"] == "bpda"
 
 
 def study_tables(records):
