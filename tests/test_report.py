@@ -186,6 +186,9 @@ def test_the_small_budget_has_a_table_only_where_it_was_measured():
     line = line_of(text, "blind", "PuVAE")
     assert "25.0 [" in line and "98.0 [" in line  # ASR and the purifier's cost
     assert report.pick(found, "cifar10", "blind", "puvae") is None  # not in the study's cell
+    assert "wide prior" not in text
+    found.append(cifar("blind", "defensegan_wide", 0.5))
+    line_of(report.tables_text(found).partition("Table 4")[2], "wide prior", "50.0 [")
 
 
 def test_priors_stand_beside_each_other_with_their_errors():
