@@ -82,7 +82,7 @@ dcgan_cifar10
 dcgan_cifar10_width2
     python -m trainers.defensegan --dataset=cifar10 --data_source=tfds --width=2
     --eval_examples=100
-    16 min; not measured
+    16 min; test purified_clean_accuracy 0.2710
 dcgan_fashion_mnist
     python -m trainers.defensegan --dataset=fashion_mnist --eval_examples=50
     9 min; test purified_clean_accuracy 0.7975
