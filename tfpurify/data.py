@@ -15,7 +15,6 @@ from tfpurify import augmentation, batching, sources, vocabulary
 from tfpurify.embedded import SAMPLE_SIZES, SAMPLE_VALIDATION_SIZE, sample_path
 
 SPLITS = ("train", "validation", "test")
-AUGMENTATIONS = (None, "shift", "flip", "crop_flip")
 VALIDATION_SIZE = 5000
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_MNIST_HOST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -53,7 +52,7 @@ DATASETS = {
             (28, 28, 1),
             10,
             tuple("0123456789"),
-            "cnn",
+            vocabulary.STUDY_CLASSIFIERS["mnist"],
             _MNIST_HOST + "t10k-labels-idx1-ubyte.gz",
         ),
         DatasetSpec(
@@ -61,7 +60,7 @@ DATASETS = {
             (28, 28, 1),
             10,
             tuple(_FASHION.split(",")),
-            "cnn",
+            vocabulary.STUDY_CLASSIFIERS["fashion_mnist"],
             _FASHION_MNIST_HOST + "t10k-labels-idx1-ubyte.gz",
         ),
         DatasetSpec(
@@ -69,7 +68,7 @@ DATASETS = {
             (32, 32, 3),
             10,
             tuple(_CIFAR.split(",")),
-            "vgg13",
+            vocabulary.STUDY_CLASSIFIERS["cifar10"],
             _CIFAR_HOST + "cifar-10-binary.tar.gz",
         ),
     )
@@ -271,7 +270,7 @@ def training_batches(
         FileNotFoundError: see `resolve_source` and `examples_from_files`.
     """
     spec = get_spec(name)
-    _check_choice("augment", augment, AUGMENTATIONS)
+    _check_choice("augment", augment, (None, *vocabulary.AUGMENTATIONS))
     if not 0 <= initial_epoch <= epochs:
         raise ValueError(
             f"`initial_epoch` must be in [0, epochs]. "

@@ -5,7 +5,6 @@ from tfpurify.cells import attack_row, cost_text, other_attacks, rate_text, succ
 from tfpurify.study import (
     SMALL_EPSILON,
     STUDY_CELLS,
-    STUDY_CLASSIFIERS,
     STUDY_EPSILON,
     TRANSFER_ARCHITECTURES,
     datasets,
@@ -13,6 +12,7 @@ from tfpurify.study import (
     pick,
     rank,
 )
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
 
 
 def further_tables(records, distances=(), frontier=()):

@@ -1,9 +1,10 @@
 """The study's numbers, and the record that stands beside each of them."""
 
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
+
 STUDY_EPSILON = 0.2
 TRANSFER_ARCHITECTURES = ("a", "b")  # beside the study's classifier
 SMALL_EPSILON = 8 / 255  # the field's budget on CIFAR-10
-STUDY_CLASSIFIERS = {"mnist": "cnn", "fashion_mnist": "cnn", "cifar10": "vgg13"}
 # (threat model, purifier) of the study's cells; the first is the clean accuracy, the others ASR.
 STUDY_CELLS = (
     ("none", "none"),

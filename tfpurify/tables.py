@@ -8,7 +8,6 @@ from tfpurify.study import (
     NOTES,
     STUDY,
     STUDY_CELLS,
-    STUDY_CLASSIFIERS,
     STUDY_EPSILON,
     datasets,
     display,
@@ -16,6 +15,7 @@ from tfpurify.study import (
     pick,
     study_records,
 )
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
 
 
 def _study_cell(dataset, cell):

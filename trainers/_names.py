@@ -1,6 +1,7 @@
 """What a configuration is called: its run, its threat model, its attack, its purifier."""
 
 from tfpurify.study import STUDY_EPSILON
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
 from trainers import _configuration, _presets
 
 
@@ -11,7 +12,7 @@ def run_name(trainer, config):
     dataset = config["dataset"]
     if trainer == "classifier":
         return f"{config['classifier']}_{dataset}"
-    is_usual = config["classifier"] == _presets.default_classifier(dataset)
+    is_usual = config["classifier"] == STUDY_CLASSIFIERS[dataset]
     other_classifier = [] if is_usual else [config["classifier"]]
     if trainer == "puvae":
         return "_".join(["puvae", dataset, *other_classifier])

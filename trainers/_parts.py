@@ -5,15 +5,14 @@ from pathlib import Path
 from absl import logging
 
 from tfpurify import zoo
-from tfpurify.data import get_spec
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
 from trainers import _configuration, _names, _presets
 
 
 def classifier_part(dataset, architecture=None):
     """Returns the name of a classifier and the command that trains it."""
-    architecture = architecture or get_spec(dataset).default_classifier
-    command = f"python -m trainers.classifier --dataset={dataset} --classifier={architecture}"
-    return f"{architecture}_{dataset}", command
+    architecture = architecture or STUDY_CLASSIFIERS[dataset]
+    return _name_and_command("classifier", {"dataset": dataset, "classifier": architecture})
 
 
 def purifier_part(defense, dataset):

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from tfpurify.study import SMALL_EPSILON, STUDY_EPSILON, TRANSFER_ARCHITECTURES
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
 from trainers import _configuration, _names, _presets
 
 # Flags that say where a machine keeps its files, and nothing about a number.
@@ -129,7 +130,7 @@ def _transfer_cells(dataset):
     Each attacker knows the classifier that it faces, and not the purifier.
     """
     found = []
-    sources = (_presets.default_classifier(dataset), *TRANSFER_ARCHITECTURES)
+    sources = (STUDY_CLASSIFIERS[dataset], *TRANSFER_ARCHITECTURES)
     for target in (None, *TRANSFER_ARCHITECTURES):
         attacker = f"whitebox_none_{target}" if target else "whitebox_none"
         if target:
@@ -152,7 +153,7 @@ def _trainings(dataset, is_with_transfer):
             options = {"classifier": name, **_presets.TRANSFER_CLASSIFIER}
             found[f"classifier_{name}"] = ("classifier", options)
             found[f"whitebox_none_{name}"] = ("advgan", {"classifier": name, "whitebox": True})
-        for name in (_presets.default_classifier(dataset), *TRANSFER_ARCHITECTURES):
+        for name in (STUDY_CLASSIFIERS[dataset], *TRANSFER_ARCHITECTURES):
             options = {"classifier": name, **_presets.TRANSFER_PUVAE}
             options["name"] = f"puvae_{dataset}_from_{name}"
             found[f"puvae_{name}"] = ("puvae", options)

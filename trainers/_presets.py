@@ -122,6 +122,7 @@ All together: 7.6 h of processor time, and 8 models whose time was not measured
 """
 
 from tfpurify.study import STUDY_EPSILON
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
 
 WIDE = 2  # times the study's channels, in the prior that is to give CIFAR-10 a fair chance
 # Models of the transfer matrix alone: shorter than the study's, the same for every source.
@@ -155,9 +156,9 @@ def classifier(dataset, overrides):
 
     VGG13 trains by SGD with momentum, the others by AdamW; both decays are Keras's decoupled ones.
     """
-    is_vgg13 = (overrides.get("classifier") or default_classifier(dataset)) == "vgg13"
+    is_vgg13 = (overrides.get("classifier") or STUDY_CLASSIFIERS[dataset]) == "vgg13"
     return {
-        "classifier": default_classifier(dataset),
+        "classifier": STUDY_CLASSIFIERS[dataset],
         "epochs": {"mnist": 18, "fashion_mnist": 16, "cifar10": 26}[dataset],
         "batch_size": 128,
         "optimizer": "sgd" if is_vgg13 else "adamw",
@@ -171,7 +172,7 @@ def puvae(dataset, _):
     """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE."""
     is_cifar10 = dataset == "cifar10"
     return {
-        "classifier": default_classifier(dataset),
+        "classifier": STUDY_CLASSIFIERS[dataset],
         "epochs": {"mnist": 8, "fashion_mnist": 6, "cifar10": 18}[dataset],
         "augment": "flip" if is_cifar10 else None,
         "batch_size": 64 if is_cifar10 else 128,
@@ -197,7 +198,7 @@ def defensegan(dataset, overrides):
     """
     is_wgan = overrides.get("gan_loss") == "wgan-gp"
     return {
-        "classifier": default_classifier(dataset),
+        "classifier": STUDY_CLASSIFIERS[dataset],
         "gan_loss": "dcgan",
         "epochs": 30 if dataset == "mnist" else 16,
         "batch_size": 64,
@@ -222,7 +223,7 @@ def advgan(dataset, overrides):
     defense = (overrides.get("defense") or "none").partition("_")[0]
     is_blackbox = overrides.get("blackbox", "none") != "none"
     preset = {
-        "classifier": default_classifier(dataset),
+        "classifier": STUDY_CLASSIFIERS[dataset],
         "defense": "none",
         "whitebox": False,
         "blackbox": "none",
@@ -261,11 +262,6 @@ def advgan(dataset, overrides):
         preset |= {"epochs": 3, "steps_per_epoch": 60, "batch_size": 64, "warm_start": True}
         preset |= {"learning_rate": 5e-4}
     return preset
-
-
-def default_classifier(dataset):
-    """Returns the study's classifier for a data set."""
-    return "vgg13" if dataset == "cifar10" else "cnn"
 
 
 PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan, advgan)}

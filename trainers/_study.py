@@ -11,7 +11,8 @@ from tfpurify import checks, data, distances, evaluation, records, report, zoo
 from tfpurify.attacks.pgd import PGD
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.defensegan import DefenseGAN
-from trainers import _configuration, _parts, _plan, _presets
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
+from trainers import _configuration, _parts, _plan
 from trainers._progress import Progress
 from trainers._watched import Watched
 
@@ -134,7 +135,7 @@ class Study:
             dataset=self.dataset,
             data_source=self.source,
             split="test",
-            classifier=cell.architecture or _presets.default_classifier(self.dataset),
+            classifier=cell.architecture or STUDY_CLASSIFIERS[self.dataset],
             purifier=cell.purifier,
             threat_model=cell.threat_model,
             attack=cell.attack,
