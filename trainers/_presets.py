@@ -61,7 +61,8 @@ advgan_mnist_blackbox_static
     processor time not measured; validation attack_success_rate 0.9030
 advgan_mnist_whitebox_defensegan
     python -m trainers.advgan --dataset=mnist --defense=defensegan --whitebox
-    (The validation figures are against the shortened descent of 20 steps.)
+    (When the preset had one epoch; it has three now. The validation figures are against the
+    shortened descent of 20 steps.)
     processor time not measured; validation attack_success_rate 0.1250
 advgan_mnist_whitebox_none
     python -m trainers.advgan --dataset=mnist
