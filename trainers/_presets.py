@@ -109,15 +109,15 @@ vgg13_cifar10
 wgan_cifar10
     python -m trainers.defensegan --dataset=cifar10 --data_source=tfds --gan_loss=wgan-gp
     --eval_examples=50
-    7 min; not measured
+    7 min; test purified_clean_accuracy 0.2150
 wgan_fashion_mnist
     python -m trainers.defensegan --dataset=fashion_mnist --data_source=tfds --gan_loss=wgan-gp
     --eval_examples=50
-    7 min; not measured
+    7 min; test purified_clean_accuracy 0.7950
 wgan_mnist
     python -m trainers.defensegan --dataset=mnist --data_source=tfds --gan_loss=wgan-gp
     --eval_examples=50
-    13 min; not measured
+    13 min; test purified_clean_accuracy 0.9900
 All together: 7.6 h of processor time, and 8 models whose time was not measured
 [zoo:end]
 """
