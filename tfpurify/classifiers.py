@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from tfpurify.layers import BatchNormalization, Pretrained
+from tfpurify.layers import BatchNormalization, ImageStack, Pretrained
 from tfpurify.vocabulary import CLASSIFIERS
 
 
-class Classifier(Pretrained, keras.Model):
+class Classifier(Pretrained, ImageStack):
     """Base of the classifiers: one stack of layers from images to logits.
 
     Args:
@@ -31,13 +31,6 @@ class Classifier(Pretrained, keras.Model):
     def hidden_layers(self):
         """Returns the layers between the images and the logits."""
         raise NotImplementedError
-
-    def build(self, input_shape=None):
-        self.stack.build((None, *self.image_shape))
-        self.built = True
-
-    def call(self, images, training=False):
-        return self.stack(images, training=training)
 
     def get_config(self):
         return {

@@ -135,6 +135,17 @@ def _with_subclasses(cls):
         yield from _with_subclasses(subclass)
 
 
+class ImageStack(keras.Model):
+    """A model that is one `stack` of layers over images; a subclass sets it and `image_shape`."""
+
+    def build(self, input_shape=None):
+        self.stack.build((None, *self.image_shape))
+        self.built = True
+
+    def call(self, images, training=False):
+        return self.stack(images, training=training)
+
+
 class AdversarialModel(Pretrained, keras.Model):
     """Base of the models whose `generator` and `discriminator` have an optimizer each."""
 

@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from tfpurify.layers import instance_normalization
+from tfpurify.layers import ImageStack, instance_normalization
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class PerturbationGenerator(keras.Model):
+class PerturbationGenerator(ImageStack):
     """Images -> perturbations in [-1, 1].
 
     Five convolutions with instance normalisation down to a quarter of the size and
@@ -49,13 +49,6 @@ class PerturbationGenerator(keras.Model):
             layers.Activation("tanh", dtype="float32"),
         ]
         self.stack = keras.Sequential(stack, name="stack")
-
-    def build(self, input_shape=None):
-        self.stack.build((None, *self.image_shape))
-        self.built = True
-
-    def call(self, images, training=False):
-        return self.stack(images, training=training)
 
     def get_config(self):
         return {
