@@ -27,12 +27,16 @@ def success_text(record):
     return _cell(record["attack_success_rate"], *ends, record["n"])
 
 
+def accuracy_without_attack(record):
+    """Returns the accuracy on clean images, behind the record's purifier if it has one."""
+    return record["clean_accuracy" if record["purifier"] == "none" else "purified_clean_accuracy"]
+
+
 def cost_text(record):
-    """Returns the accuracy without an attack, behind the record's purifier if it has one."""
+    """Returns a record's `accuracy_without_attack` with its interval; the record may be None."""
     if record is None:
         return "not measured"
-    kind = "clean_accuracy" if record["purifier"] == "none" else "purified_clean_accuracy"
-    return rate_text(record[kind], record["n"])
+    return rate_text(accuracy_without_attack(record), record["n"])
 
 
 def other_attacks(records, dataset, cell, epsilon=STUDY_EPSILON):

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from tfpurify.cells import is_bound
+from tfpurify.cells import accuracy_without_attack, is_bound
 from tfpurify.study import (
     STUDY,
     STUDY_CELLS,
@@ -133,24 +133,9 @@ def figure_trade_off(records, path):
     figure, axes = _new_figure(1, len(found), (4.2 * len(found), 3.9))
     for axis, dataset in zip(axes[0], found, strict=True):
         here = [r for r in study_records(records, dataset) if r["robust_accuracy"] is not None]
-        for record in here:
-            purifier = record["purifier"]
-            if purifier not in _MARKERS:
-                continue
-            alike = [other for other in here if other["purifier"] == purifier]
-            most = max(alike, key=lambda other: other["n"])
-            kind = "clean_accuracy" if purifier == "none" else "purified_clean_accuracy"
-            color = _THREATS[record["threat_model"]]
-            is_pgd = record["attack"] == "pgd"
-            axis.scatter(
-                100 * most[kind],
-                100 * record["robust_accuracy"],
-                marker=_MARKERS[purifier],
-                color="none" if is_pgd else color,
-                edgecolor=color if is_pgd else "black",
-                linewidth=1.2 if is_pgd else 0.5,
-                s=70 if is_pgd else 44,
-            )
+        for purifier, marker in _MARKERS.items():
+            attacked = [record for record in here if record["purifier"] == purifier]
+            _draw_attacks(axis, attacked, marker)
         axis.set_title(display(dataset), fontsize=10)
         axis.set_xlabel("accuracy without an attack, %")
         axis.set_ylim(-4, 104)
@@ -168,6 +153,23 @@ def figure_trade_off(records, path):
         frameon=False, loc="outside lower center", ncols=min(7, 2 * len(found) + 1), fontsize=8
     )
     _save(figure, path)
+
+
+def _draw_attacks(axis, attacked, marker):
+    """Draws the attacks on one purifier, at its cost."""
+    most = max(attacked, key=lambda record: record["n"], default=None)
+    for record in attacked:
+        color = _THREATS[record["threat_model"]]
+        is_pgd = record["attack"] == "pgd"
+        axis.scatter(
+            100 * accuracy_without_attack(most),
+            100 * record["robust_accuracy"],
+            marker=marker,
+            color="none" if is_pgd else color,
+            edgecolor=color if is_pgd else "black",
+            linewidth=1.2 if is_pgd else 0.5,
+            s=70 if is_pgd else 44,
+        )
 
 
 def figure_distances(distances, path):

@@ -77,14 +77,13 @@ def summary_lines(records):
             attacked = [r for r in behind if r["attack_success_rate"] is not None]
             if not attacked:
                 continue
-            kind = "clean_accuracy" if purifier == "none" else "purified_clean_accuracy"
             most = max(attacked, key=lambda record: record["n"])
             worst = max(attacked, key=lambda record: record["attack_success_rate"])
             name = "no purifier" if purifier == "none" else display(purifier)
             attack = display_attack(worst["attack"], worst["gradient_mode"])
             bound = " (a lower bound: an approximate gradient)" if is_bound(worst) else ""
             lines.append(
-                f"{display(dataset)}, {name}: {rate_text(most[kind], most['n'])} right, no attack; "
+                f"{display(dataset)}, {name}: {cost_text(most)} right, no attack; "
                 f"strongest attack {attack}, {worst['threat_model']}: "
                 f"ASR {success_text(worst)}{bound}."
             )
