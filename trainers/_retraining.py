@@ -58,7 +58,8 @@ def _require_same_run(folder, part, shared, source):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     expected = _configuration.resolve(part.trainer, {**dict(part.options), **shared})
     changed = _configuration.changed(config, {**expected, "source": source})
-    for name, (before, now) in changed.items():
+    if changed:
+        name, (before, now) = next(iter(changed.items()))
         raise ValueError(
             f"`output_dir` must hold runs of the settings asked for. Received: {name}={now}, and a "
             f"finished run in {folder} with {name}={before}. Remove that folder, or name another "

@@ -49,10 +49,8 @@ class Study:
 
     def _folder_of(self, part):
         """Returns the folder whose run of a part is measured, or None for the zoo's."""
-        if self.options["retrain"]:
-            return self.options["output_dir"]
-        is_shipped = part.name in zoo.available()
-        return self.options["output_dir"] if self.options["transfer"] and not is_shipped else None
+        is_needed = self.options["transfer"] and part.name not in zoo.available()
+        return self.options["output_dir"] if self.options["retrain"] or is_needed else None
 
     def run(self):
         """Measures every cell whose parts are there, and fills `distances`.
@@ -71,24 +69,20 @@ class Study:
         self.progress = Progress(sum(self._work(*job) for job in jobs))
         found = []
         for job in jobs:
+            moved = len(self.distances)
             found.append(self._measure(*job))
+            fresh = [found[-1], *_raise_flags(found)]
             if self.options["results_file"]:
-                report.update_records(self.options["results_file"], found[-1:], self.distances)
-        for record, flag in checks.compare_threat_models(found):
-            logging.warning("Check raised: %s", flag)
-            record["checks"].append(flag)
-        if self.options["results_file"]:
-            report.update_records(self.options["results_file"], found)
+                report.update_records(self.options["results_file"], fresh, self.distances[moved:])
         return found
 
     def _possible(self, cells):
         """Returns the cells of the purifiers asked for, whose parts are all trained."""
         missing = {part.name for part in self.missing()}
-        purifiers = self.options["purifiers"]
         return [
             cell
             for cell in cells
-            if (purifiers is None or cell.purifier in purifiers)
+            if cell.purifier in (self.options["purifiers"] or [cell.purifier])
             and not missing.intersection(self.parts[role].name for role in cell.roles)
         ]
 
@@ -289,3 +283,14 @@ def _mode_in(described):
         if word.startswith("--gradient_mode="):
             return word.partition("=")[2]
     return None
+
+
+def _raise_flags(found):
+    """Adds the flags that need two records, and returns the records that have a new one."""
+    flagged = []
+    for record, flag in checks.compare_threat_models(found):
+        if flag not in record["checks"]:
+            logging.warning("Check raised: %s", flag)
+            record["checks"].append(flag)
+            flagged.append(record)
+    return flagged

@@ -138,12 +138,11 @@ def _missing_note(dataset, missing, options):
     lines = [f"{dataset}, not in the zoo yet: {names}. What trains them:"]
     command = f"python -m trainers.reproduce --dataset={dataset} --retrain"
     if options["transfer"]:
-        command += " --transfer"
         place = f" --output_dir={options['output_dir']}"
+        lines += [f"    {part.command}{place}" for part in missing]
+        command += f" --transfer{place}"
     else:
-        place = ""
-    lines += [f"    {part.command}{place}" for part in missing]
-    if not options["transfer"]:
+        lines += [f"    {part.command}" for part in missing]
         lines.append("each then: python -m trainers.publish --run=runs/NAME")
     lines.append(f"or all of it: {command}")
     return "\n".join(lines)
