@@ -27,6 +27,7 @@ ORDER = (
         "tables",
         "cards",
         "figures",
+        "published",
         "report",
         "trainers",
     ),

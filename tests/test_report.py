@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfpurify import report, zoo
+from tfpurify import published, report, zoo
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
 from tfpurify.distances import make_distances
@@ -16,7 +16,7 @@ from tfpurify.figures import figure_rates
 from tfpurify.records import make_record, read_records, write_records
 from tfpurify.tables import summary_lines
 
-README = f"# Title\n\n{report._START}\nold\n{report._END}\nrest\n"
+README = f"# Title\n\n{published._START}\nold\n{published._END}\nrest\n"
 
 
 def record(threat_model="none", purifier="none", rate=None, n=1000, **fields):
@@ -235,12 +235,14 @@ def test_unwritable_folder_is_named(tmp_path, records):
 
 def test_readme_keeps_what_is_outside_the_markers(records):
     text = report.readme_with_results(README, records)
-    assert text.startswith("# Title\n\n") and text.endswith(f"{report._END}\nrest\n")
+    assert text.startswith("# Title\n\n") and text.endswith(f"{published._END}\nrest\n")
     assert "old" not in text and "study 17.2" in text
     assert report.readme_with_results(text, records) == text
 
 
-@pytest.mark.parametrize("text", ["", report._START, report._END + report._START, README * 2])
+@pytest.mark.parametrize(
+    "text", ["", published._START, published._END + published._START, README * 2]
+)
 def test_readme_needs_its_markers(records, text):
     with pytest.raises(ValueError, match="must hold `<!-- results:start -->`"):
         report.readme_with_results(text, records)

@@ -4,13 +4,11 @@
 the whole report of them.
 """
 
-import hashlib
 import os
 import sys
 from pathlib import Path
 
 from tfpurify import page
-from tfpurify.cards import cards, results_text
 from tfpurify.distances import read_distances, write_distances
 from tfpurify.figures import (
     ImageRow,
@@ -19,10 +17,9 @@ from tfpurify.figures import (
     figure_rates,
     figure_seconds,
     figure_trade_off,
-    origin_of,
 )
 from tfpurify.files import replace_lines, write_aside
-from tfpurify.frontier import read_frontier
+from tfpurify.published import DISTANCES, RATES, read_beside, readme_with_results, update_readme
 from tfpurify.study import REPAIRS, STUDY, display, display_attack, pick
 from tfpurify.tables import summary_lines, table_blocks, tables_markdown, tables_text
 
@@ -44,11 +41,6 @@ __all__ = [
 ]
 
 _TITLE = "How much a purifier protects, and what it costs"
-_START, _END = "<!-- results:start -->", "<!-- results:end -->"
-_PRESETS_START, _PRESETS_END = "[zoo:start]", "[zoo:end]"
-_DISTANCES = "distances.jsonl"
-_FRONTIER = "frontier.jsonl"
-_RATES = "rates.png"
 _RECORDS = "saved_models/zoo/results.jsonl"
 _PRESETS = "trainers/_presets.py"
 # What makes two records the same measurement.
@@ -104,7 +96,7 @@ def write_report(folder, records, image_rows=None, notes=(), distances=(), front
 
     folder = require_writable(folder)
     write_records(folder / "records.jsonl", records)
-    write_distances(folder / _DISTANCES, distances)
+    write_distances(folder / DISTANCES, distances)
     blocks = [
         page.Listing(tuple(summary_lines(records))),
         *(page.Code(note) for note in notes),
@@ -123,11 +115,11 @@ def write_report(folder, records, image_rows=None, notes=(), distances=(), front
 
 def _figures(folder, records, image_rows, distances):
     """Draws the figures into a folder and returns the blocks that show them."""
-    figure_rates(records, folder / _RATES)
+    figure_rates(records, folder / RATES)
     figure_trade_off(records, folder / "trade_off.png")
     blocks = [
         page.Heading("Attack success rates"),
-        page.Picture(folder / _RATES, "Attack success rates beside the study's.", True),
+        page.Picture(folder / RATES, "Attack success rates beside the study's.", True),
         page.Heading("What protection costs"),
         page.Picture(
             folder / "trade_off.png",
@@ -182,90 +174,12 @@ def update_records(path, records, distances=()):
     path = Path(path)
     _update(path, records, read_records, write_records)
     if distances:
-        _update(path.with_name(_DISTANCES), distances, read_distances, write_distances)
+        _update(path.with_name(DISTANCES), distances, read_distances, write_distances)
 
 
 def _update(path, lines, read, write):
     older = read(path) if path.exists() else []
     write(path, replace_lines(older, lines, _IDENTITY))
-
-
-def readme_with_results(text, records, **more):
-    """Returns a README's text with its results made from the records.
-
-    Args:
-        text: Holds the two marker lines, each once.
-        records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances` and `frontier`, as for `further_tables`.
-
-    Raises:
-        ValueError: If the markers are not there, each once and in order.
-    """
-    return _replace(text, _START, tables_markdown(records, **more), _END)
-
-
-def _replace(text, start, results, end):
-    """Returns a text with results on the lines between two markers."""
-    if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
-        raise ValueError(f"The file must hold `{start}` and `{end}`, once each, in this order")
-    before, after = text.split(start)[0], text.split(end)[1]
-    return f"{before}{start}\n{results}\n{end}{after}"
-
-
-def update_readme(readme, records_path, is_check=False, presets=None):
-    """Writes a README's results and figure, the zoo's cards and the presets' docstring.
-
-    Args:
-        readme: File whose results are updated.
-        records_path: JSON lines file with the records. The figure, `rates.png`, stands in its
-            folder, and the cards of the models there, `NAME.md` each.
-        is_check: Whether to compare, and change nothing.
-        presets: Python file whose docstring says how the zoo's models were made, or None.
-
-    Returns:
-        The exit status: 1 if something differs from the records.
-    """
-    from tfpurify.records import read_records
-
-    readme, folder = Path(readme), Path(records_path).parent
-    found, more = read_records(records_path), _read_more(records_path)
-    text = readme.read_text(encoding="utf-8")
-    texts = {readme: readme_with_results(text, found, **more)}
-    if presets:
-        text = Path(presets).read_text(encoding="utf-8")
-        made = results_text(folder, found)
-        texts[Path(presets)] = _replace(text, _PRESETS_START, made, _PRESETS_END)
-    texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
-    stale = [
-        file
-        for file, expected in texts.items()
-        if not file.exists() or file.read_text(encoding="utf-8") != expected
-    ]
-    figure, digest = folder / _RATES, hashlib.sha256(Path(records_path).read_bytes()).hexdigest()
-    if not figure.exists() or origin_of(figure) != digest:
-        stale.append(figure)
-    for file in stale:
-        if is_check:
-            print(
-                f"error: the results in {file} are not those of {records_path}; "
-                "python -m tfpurify.report writes them",
-                file=sys.stderr,
-            )
-            return 1
-        if file == figure:
-            figure_rates(found, figure, digest)
-        else:
-            write_aside(file, texts[file])
-    return 0
-
-
-def _read_more(records_path):
-    """Returns the distances and the frontier that stand beside records."""
-    path = Path(records_path).with_name(_DISTANCES)
-    return {
-        "distances": read_distances(path) if path.exists() else (),
-        "frontier": read_frontier(path.with_name(_FRONTIER)),
-    }
 
 
 def main():
@@ -292,7 +206,7 @@ def main():
             if len(argv) > 1:
                 raise ValueError(f"Arguments must be flags. Received: {' '.join(argv[1:])}")
             if output_dir.value:
-                more = _read_more(records.value)
+                more = read_beside(records.value)
                 write_report(output_dir.value, read_records(records.value), **more)
             return update_readme(readme.value, records.value, check.value, presets.value)
         except (ValueError, OSError) as error:

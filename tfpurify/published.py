@@ -1,0 +1,93 @@
+"""What the repository shows of the zoo's records: README, figure, cards, presets' docstring."""
+
+import functools
+import hashlib
+import sys
+from pathlib import Path
+
+from tfpurify.cards import cards, results_text
+from tfpurify.distances import read_distances
+from tfpurify.figures import figure_rates, origin_of
+from tfpurify.files import write_aside
+from tfpurify.frontier import read_frontier
+from tfpurify.tables import tables_markdown
+
+DISTANCES, RATES = "distances.jsonl", "rates.png"
+_FRONTIER = "frontier.jsonl"
+_START, _END = "<!-- results:start -->", "<!-- results:end -->"
+_PRESETS_START, _PRESETS_END = "[zoo:start]", "[zoo:end]"
+
+
+def readme_with_results(text, records, **more):
+    """Returns a README's text with its results made from the records.
+
+    Args:
+        text: Holds the two marker lines, each once.
+        records: Records as `tfpurify.records.make_record` makes them.
+        **more: `distances` and `frontier`, as for `further_tables`.
+
+    Raises:
+        ValueError: If the markers are not there, each once and in order.
+    """
+    return _replace(text, _START, tables_markdown(records, **more), _END)
+
+
+def _replace(text, start, results, end):
+    """Returns a text with results on the lines between two markers."""
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
+        raise ValueError(f"The file must hold `{start}` and `{end}`, once each, in this order")
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{results}\n{end}{after}"
+
+
+def update_readme(readme, records_path, is_check=False, presets=None):
+    """Writes a README's results and figure, the zoo's cards and the presets' docstring.
+
+    Args:
+        readme: File whose results are updated.
+        records_path: JSON lines file with the records. The figure, `rates.png`, stands in its
+            folder, and the cards of the models there, `NAME.md` each.
+        is_check: Whether to compare, and change nothing.
+        presets: Python file whose docstring says how the zoo's models were made, or None.
+
+    Returns:
+        The exit status: 1 if something differs from the records.
+    """
+    from tfpurify.records import read_records
+
+    readme, folder = Path(readme), Path(records_path).parent
+    found, more = read_records(records_path), read_beside(records_path)
+    text = readme.read_text(encoding="utf-8")
+    texts = {readme: readme_with_results(text, found, **more)}
+    if presets:
+        text = Path(presets).read_text(encoding="utf-8")
+        made = results_text(folder, found)
+        texts[Path(presets)] = _replace(text, _PRESETS_START, made, _PRESETS_END)
+    texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
+    writers = {
+        file: functools.partial(write_aside, file, expected)
+        for file, expected in texts.items()
+        if not file.exists() or file.read_text(encoding="utf-8") != expected
+    }
+    figure, digest = folder / RATES, hashlib.sha256(Path(records_path).read_bytes()).hexdigest()
+    if not figure.exists() or origin_of(figure) != digest:
+        writers[figure] = functools.partial(figure_rates, found, figure, digest)
+    for file, write in writers.items():
+        if is_check:
+            print(
+                f"error: the results in {file} are not those of {records_path}; "
+                "python -m tfpurify.report writes them",
+                file=sys.stderr,
+            )
+            return 1
+        write()
+    return 0
+
+
+def read_beside(records_path):
+    """Returns the `distances` and the `frontier` that stand beside a file of records."""
+    path = Path(records_path).with_name(DISTANCES)
+    return {
+        "distances": read_distances(path) if path.exists() else (),
+        "frontier": read_frontier(path.with_name(_FRONTIER)),
+    }
