@@ -80,6 +80,22 @@ def make_defensegan():
     return model
 
 
+def make_latent_encoder():
+    model = tfpurify.LatentEncoder(
+        DIGIT_SHAPE, 4, tfpurify.DCGAN(DIGIT_SHAPE, latent_dim=4).generator, filters=(8,), units=16
+    )
+    model.build()
+    model.compile(*adams(1))
+    return model
+
+
+def make_fast_defensegan():
+    encoder = make_latent_encoder()
+    model = tfpurify.DefenseGAN(encoder.generator, encoder, num_steps=2, num_restarts=2)
+    model.build()
+    return model
+
+
 def make_purified_classifier():
     purifier = tfpurify.PuVAE(SHAPE, latent_dim=4)
     model = tfpurify.PurifiedClassifier(purifier, linear(SHAPE), "soft", temperature=0.02)
@@ -127,13 +143,17 @@ MAKERS = {
     "dcgan": (make_dcgan, "digit"),
     "wgan": (make_wgan, "digit"),
     "defensegan": (make_defensegan, "digit"),
+    "latent_encoder": (make_latent_encoder, "digit"),
+    "fast_defensegan": (make_fast_defensegan, "digit"),
     "purified_classifier": (make_purified_classifier, "small"),
     "advgan": (make_advgan, "digit"),
     "advgan_through_purifier": (make_advgan_through_purifier, "digit"),
     "distiller": (make_distiller, "digit"),
     "dynamic_advgan": (make_dynamic_advgan, "digit"),
 }
-TRAINED = [name for name in MAKERS if name not in ("defensegan", "purified_classifier")]
+TRAINED = [
+    name for name in MAKERS if name not in ("defensegan", "fast_defensegan", "purified_classifier")
+]
 
 
 def describe(name, model):

@@ -15,6 +15,7 @@ _PUBLIC = {
     "DefenseGAN": "tfpurify.purifiers.defensegan",
     "Distiller": "tfpurify.attacks.distillation",
     "DynamicAdvGAN": "tfpurify.attacks.distillation",
+    "LatentEncoder": "tfpurify.purifiers.latent_encoder",
     "PGD": "tfpurify.attacks.pgd",
     "PuVAE": "tfpurify.purifiers.puvae",
     "PurifiedClassifier": "tfpurify.purified_classifier",

@@ -23,6 +23,7 @@ class PurifiedClassifier(keras.Model):
         gradient_mode: How a gradient crosses the purifier.
             `exact`: through the chosen candidate, or unrolled through the descent.
             `bpda`: forward exact, backward the identity.
+            `encoder`: forward exact, backward through DefenseGAN's encoder and generator.
             `soft`: every candidate (PuVAE's classes, DefenseGAN's starts) is classified, and the
             logits are mixed by a soft-min over the candidates' distances. The forward value is that
             mixture, not the purifier's: a target for attacks to climb, never one to evaluate.
@@ -46,7 +47,7 @@ class PurifiedClassifier(keras.Model):
         **kwargs,
     ):
         # Nearest is decided on the images as given, not on their bfloat16.
-        super().__init__(**{"autocast": False, **kwargs})
+        super().__init__(**{"dtype": "float32", **kwargs})
         if gradient_mode not in GRADIENT_MODES:
             raise ValueError(
                 f"`gradient_mode` must be one of {list(GRADIENT_MODES)}. "
@@ -57,6 +58,11 @@ class PurifiedClassifier(keras.Model):
         if soft_candidates is not None and soft_candidates < 1:
             raise ValueError(
                 f"`soft_candidates` must be >= 1. Received: soft_candidates={soft_candidates}"
+            )
+        if gradient_mode == "encoder" and getattr(purifier, "encoder", None) is None:
+            raise ValueError(
+                "`gradient_mode='encoder'` needs a DefenseGAN with an encoder. "
+                f"Received: purifier={purifier.name!r}"
             )
         self.purifier = purifier
         self.classifier = classifier
@@ -113,6 +119,10 @@ class PurifiedClassifier(keras.Model):
             return self._soft_logits(images)
         # The purifier sees no tape, so a long descent costs no memory.
         purified_images = self.purifier(tf.stop_gradient(images))
+        if self.gradient_mode == "encoder":
+            approximation = self.purifier.approximate(images)
+            purified_images = approximation + tf.stop_gradient(purified_images - approximation)
+            return self.classifier(purified_images, training=False)
         return self.classifier(identity_backward(images, purified_images), training=False)
 
     def _soft_logits(self, images):

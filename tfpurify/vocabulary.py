@@ -12,12 +12,14 @@ DEFENSES = (
     "none",
     "puvae",
     "defensegan",
+    "defensegan_fast",
     "defensegan_wide",
     "defensegan_wgan",
 )
 THREAT_MODELS = ("none", "blackbox", "blind", "whitebox")
 DISTILLATIONS = ("none", "static", "dynamic")
-GRADIENT_MODES = ("exact", "bpda", "soft")
+PROJECTORS = ("fast", "reference")
+GRADIENT_MODES = ("exact", "bpda", "encoder", "soft")
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")
 PRIOR_LOSSES = ("dcgan", "wgan-gp")

@@ -23,6 +23,7 @@ def define(trainer):
     for name, define_more in (
         ("puvae", _define_puvae),
         ("defensegan", _define_defensegan),
+        ("encoder", _define_encoder),
         ("advgan", _define_advgan),
     ):
         if name == trainer:
@@ -75,12 +76,7 @@ def _define_puvae():
         "classification_warmup_steps", None, "Steps over which its weight rises.", lower_bound=0
     )
     flags.DEFINE_float("noise_scale", None, "Latent noise in purification.", lower_bound=0.0)
-    flags.DEFINE_float(
-        "input_noise", None, "Bound of the uniform noise on training images.", lower_bound=0.0
-    )
-    flags.DEFINE_integer(
-        "input_noise_period", None, "Pixels after which half of that noise repeats.", lower_bound=1
-    )
+    _define_input_noise()
     flags.DEFINE_enum(
         "classification_labels",
         None,
@@ -90,10 +86,28 @@ def _define_puvae():
     flags.DEFINE_bool("batch_normalization", None, "Whether the encoder is batch normalised.")
 
 
-def _define_defensegan():
+def _define_input_noise():
+    flags.DEFINE_float(
+        "input_noise", None, "Bound of the uniform noise on training images.", lower_bound=0.0
+    )
+    flags.DEFINE_integer(
+        "input_noise_period", None, "Pixels after which half of that noise repeats.", lower_bound=1
+    )
+
+
+def _define_prior():
     flags.DEFINE_enum("gan_loss", None, vocabulary.PRIOR_LOSSES, "Loss of the prior.")
-    flags.DEFINE_integer("latent_dim", None, "Size of z.", lower_bound=1)
     flags.DEFINE_integer("width", None, "Multiplies the prior's channels.", lower_bound=1)
+
+
+def _define_encoder():
+    _define_prior()
+    _define_input_noise()
+
+
+def _define_defensegan():
+    _define_prior()
+    flags.DEFINE_integer("latent_dim", None, "Size of z.", lower_bound=1)
     flags.DEFINE_integer("critic_steps", None, "Critic steps a step (wgan-gp).", lower_bound=1)
     flags.DEFINE_float(
         "gradient_penalty_weight", None, "Weight of the gradient penalty.", lower_bound=0.0

@@ -16,6 +16,8 @@ def run_name(trainer, config):
     other_classifier = [] if is_usual else [config["classifier"]]
     if trainer == "puvae":
         return "_".join(["puvae", dataset, *other_classifier])
+    if trainer == "encoder":
+        return f"encoder_{run_name('defensegan', {**config, 'name': None})}"
     if trainer == "defensegan":
         width = [] if config["width"] == 1 else [f"width{config['width']}"]
         prior = "dcgan" if config["gan_loss"] == "dcgan" else "wgan"

@@ -15,10 +15,21 @@ def classifier_part(dataset, architecture=None):
     return _name_and_command("classifier", {"dataset": dataset, "classifier": architecture})
 
 
-def purifier_part(defense, dataset):
-    """Returns the name of what a purifier is made from and the command that trains it."""
+def purifier_parts(defense, dataset):
+    """Returns what a purifier is made from: pairs of name and the command that trains it.
+
+    The fast projector is made from its encoder and from the prior that this was trained with.
+    """
     trainer, options = _presets.PURIFIER_PARTS[defense]
-    return _name_and_command(trainer, {"dataset": dataset, **options})
+    options = {"dataset": dataset, **options}
+    part = _name_and_command(trainer, options)
+    return [part, prior_part(options)] if trainer == "encoder" else [part]
+
+
+def prior_part(options):
+    """Returns the name of an encoder's prior and the command that trains it."""
+    names = ("dataset", "gan_loss", "width")
+    return _name_and_command("defensegan", {k: options[k] for k in names if k in options})
 
 
 def _name_and_command(trainer, options):
@@ -98,20 +109,31 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
         defense: One of `vocabulary.DEFENSES`.
         dataset: Name of the data set.
         output_dir: As for `load_part`.
-        **descent: DefenseGAN's arguments; by default the reference, L=200 steps from R=10 starts.
+        **descent: DefenseGAN's arguments; by default those of its projector, which is the
+            reference (L=200 steps from R=10 starts) unless the defense has an encoder.
     """
     if defense == "none":
         return None
-    name, command = purifier_part(defense, dataset)
-    return as_purifier(load_part(name, output_dir, command), **descent)
+    parts = purifier_parts(defense, dataset)
+    require_parts(parts, output_dir)
+    loaded = [load_part(name, output_dir, command) for name, command in parts]
+    return as_purifier(*loaded, **descent)
 
 
-def as_purifier(part, **descent):
-    """Returns a PuVAE as it is, and DefenseGAN's projector of a prior."""
-    if not hasattr(part, "generator"):
-        return part
+def as_purifier(part, prior=None, **descent):
+    """Returns a PuVAE as it is, and DefenseGAN's projector of a prior.
+
+    Args:
+        part: A PuVAE, a prior, or the encoder of one.
+        prior: The encoder's prior.
+        **descent: DefenseGAN's arguments.
+    """
     from tfpurify.purifiers.defensegan import DefenseGAN
+    from tfpurify.purifiers.puvae import PuVAE
 
-    purifier = DefenseGAN(part.generator, **descent)
+    if isinstance(part, PuVAE):
+        return part
+    encoder, prior = (part, prior) if prior is not None else (None, part)
+    purifier = DefenseGAN(prior.generator, encoder, **descent)
     purifier.build()
     return purifier

@@ -136,6 +136,7 @@ TRANSFER_PUVAE = {"epochs": 2, "classification_warmup_steps": 500}
 PURIFIER_PARTS = {
     "puvae": ("puvae", {}),
     "defensegan": ("defensegan", {}),
+    "defensegan_fast": ("encoder", {}),
     "defensegan_wide": ("defensegan", {"width": WIDE}),
     "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"}),
 }
@@ -218,14 +219,33 @@ def defensegan(dataset, overrides):
     }
 
 
+def encoder(dataset, _):
+    """LatentEncoder, the start of DefenseGAN's fast projector, for one trained prior."""
+    return {
+        "classifier": STUDY_CLASSIFIERS[dataset],
+        "gan_loss": "dcgan",
+        "width": 1,
+        "epochs": 12,
+        "augment": None if dataset == "mnist" else "flip",
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "input_noise": 0.2,
+        "input_noise_period": 8,
+        "eval_examples": 2000,
+    }
+
+
 def advgan(dataset, overrides):
     """AdvGAN against the bare classifier, a surrogate, or a purifier + classifier.
+
+    The fast projector is short enough to be differentiated as it is.
 
     Training through DefenseGAN shortens the descent (`num_steps`, `num_restarts`), crosses it by
     `bpda` and starts from the attack on the bare classifier; the evaluation at the end always uses
     the full 200 steps from 10 starts. One start alone leaves most clean images unrecognised.
     """
     defense = (overrides.get("defense") or "none").partition("_")[0]
+    is_fast = overrides.get("defense") == "defensegan_fast"
     is_blackbox = overrides.get("blackbox", "none") != "none"
     preset = {
         "classifier": STUDY_CLASSIFIERS[dataset],
@@ -248,11 +268,11 @@ def advgan(dataset, overrides):
         "hinge_bound": 6.0 if dataset != "cifar10" else 12.0,
         "kappa": 2.0,
         "bottleneck_channels": 32 if dataset != "cifar10" else 96,
-        "gradient_mode": "soft" if defense == "puvae" else "bpda",
+        "gradient_mode": "soft" if defense == "puvae" else "exact" if is_fast else "bpda",
         "soft_candidates": None if dataset != "cifar10" else 3,
         "warm_start": False,
-        "num_steps": 20,
-        "num_restarts": 10,
+        "num_steps": None if is_fast else 20,
+        "num_restarts": None if is_fast else 10,
     }
     if dataset == "cifar10" and not is_blackbox:
         preset |= {"epochs": 24, "steps_per_epoch": 175}
@@ -269,4 +289,4 @@ def advgan(dataset, overrides):
     return preset
 
 
-PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan, advgan)}
+PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan, encoder, advgan)}

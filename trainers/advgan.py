@@ -60,6 +60,7 @@ def _training_target(run, classifier, purifier):
     if isinstance(purifier, DefenseGAN):
         purifier = DefenseGAN(
             purifier.generator,
+            purifier.encoder,
             num_steps=config["num_steps"],
             num_restarts=config["num_restarts"],
             chunk_size=config["batch_size"],
@@ -112,7 +113,7 @@ def run_fn(fn_args):
     threat_model = _names.threat_model(config)
     needed = [_parts.classifier_part(config["dataset"], config["classifier"])]
     if config["defense"] != "none":
-        needed.append(_parts.purifier_part(config["defense"], config["dataset"]))
+        needed += _parts.purifier_parts(config["defense"], config["dataset"])
     warm = (config["dataset"], config["epsilon"], config["classifier"])
     if config["warm_start"]:
         needed.append(_parts.attack_part(*warm))

@@ -53,7 +53,10 @@ def run_fn(fn_args):
     model = run.full_precision(model, lambda: build_model(config, run.spec, total_steps))
     run.save(model)
     purifier = DefenseGAN(
-        model.generator, config["num_steps"], config["num_restarts"], seed=config["seed"]
+        model.generator,
+        num_steps=config["num_steps"],
+        num_restarts=config["num_restarts"],
+        seed=config["seed"],
     )
     purifier.build()
     run.evaluate(classifier, purifier, {"purifier": _names.purifier_of("defensegan", config)})

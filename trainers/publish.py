@@ -7,7 +7,8 @@ from absl import flags, logging
 
 from trainers import _flags, _names, _plan
 
-_KINDS = {"classifier": "classifier", "puvae": "puvae", "defensegan": "dcgan", "advgan": "advgan"}
+_KINDS = {"classifier": "classifier", "puvae": "puvae", "defensegan": "dcgan"}
+_KINDS |= {"encoder": "encoder", "advgan": "advgan"}
 _NUM_IMAGES = 64
 
 
@@ -28,6 +29,7 @@ def inference_model(model):
         model: A trained `PuVAE`, `AdvGAN` or `DynamicAdvGAN`, or any other, returned as it is.
     """
     from tfpurify.attacks.advgan import AdvGAN
+    from tfpurify.purifiers.latent_encoder import LatentEncoder
     from tfpurify.purifiers.puvae import PuVAE
 
     config = model.get_config()
@@ -35,6 +37,8 @@ def inference_model(model):
         model_class, dropped = AdvGAN, ("target", "evaluation_target", "surrogate", "black_box")
     elif isinstance(model, PuVAE):
         model_class, dropped = PuVAE, ("classifier",)
+    elif isinstance(model, LatentEncoder):
+        model_class, dropped = LatentEncoder, ("generator",)
     else:
         return model
     # A surrogate is a `DynamicAdvGAN`'s name for its target; the plain class has no such argument.

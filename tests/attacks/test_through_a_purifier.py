@@ -10,6 +10,7 @@ from tfpurify.attacks.pgd import pgd
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.base import Purifier
 from tfpurify.purifiers.defensegan import DefenseGAN
+from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.vocabulary import GRADIENT_MODES
 
 SHAPE = (28, 28, 1)
@@ -58,7 +59,10 @@ ATTACKS = pytest.mark.parametrize("attack", [train_advgan, run_pgd])
 def test_every_mode_lets_the_attack_through_and_moves_nothing(
     generator, classifier, batch, moved, attack, mode
 ):
-    purifier = DefenseGAN(generator, num_steps=2, num_restarts=2)
+    keras.utils.set_random_seed(0)
+    encoder = LatentEncoder((28, 28, 1), 4, filters=(8,), units=16)
+    purifier = DefenseGAN(generator, encoder, num_steps=2, num_restarts=2)
+    purifier.build()
     target = PurifiedClassifier(purifier, classifier, mode)
     target_moved = moved(generator.weights + classifier.weights)
     attack(target, *batch)

@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from tfpurify import losses
 from tfpurify.layers import AdversarialModel, require_at_most_32, strided_discriminator_layers
+from tfpurify.purifiers.folded_generator import FoldedGenerator
 from tfpurify.vocabulary import PRIOR_LOSSES
 
 
@@ -63,6 +64,25 @@ class Generator(keras.Model):
     def call(self, z, training=False):
         return self.stack(z, training=training)
 
+    def folded(self):
+        """Returns the same function of z with the weights as they are now, for a descent."""
+        normalizations = self._layers_of(layers.BatchNormalization)
+        (dense,), (convolution,) = map(self._layers_of, (layers.Dense, layers.Conv2D))
+        transposed = self._layers_of(layers.Conv2DTranspose)
+        (scale, bias), *scaled = [_scale_and_bias(layer) for layer in normalizations]
+        return FoldedGenerator(
+            (dense.kernel * scale, bias),
+            [
+                (layer.kernel * scale[:, None], bias)
+                for layer, (scale, bias) in zip(transposed, scaled, strict=True)
+            ],
+            (tf.convert_to_tensor(convolution.kernel), tf.convert_to_tensor(convolution.bias)),
+            self.image_shape,
+        )
+
+    def _layers_of(self, kind):
+        return [layer for layer in self.stack.layers if isinstance(layer, kind)]
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -70,6 +90,13 @@ class Generator(keras.Model):
             "latent_dim": self.latent_dim,
             "width": self.width,
         }
+
+
+def _scale_and_bias(normalization):
+    """Returns what batch normalisation multiplies by and adds, once trained."""
+    deviation = tf.sqrt(normalization.moving_variance + normalization.epsilon)
+    scale = normalization.gamma / deviation
+    return scale, normalization.beta - normalization.moving_mean * scale
 
 
 @keras.saving.register_keras_serializable("tfpurify")

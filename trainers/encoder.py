@@ -1,0 +1,70 @@
+"""Trains the start of DefenseGAN's fast projector: `python -m trainers.encoder --dataset=mnist`."""
+
+from trainers import _flags
+
+
+def build_model(config, spec, generator, total_steps):
+    """Returns a compiled LatentEncoder.
+
+    Args:
+        config: LatentEncoder's arguments and `learning_rate` are read.
+        spec: The `DatasetSpec`.
+        generator: The trained generator of the prior, frozen.
+        total_steps: Length of the cosine schedule.
+    """
+    import keras
+
+    from tfpurify.purifiers.latent_encoder import LatentEncoder
+    from trainers import _runner
+
+    arguments = ("input_noise", "input_noise_period", "seed")
+    model = LatentEncoder(
+        spec.image_shape,
+        generator.latent_dim,
+        generator=generator,
+        **{name: config[name] for name in arguments},
+    )
+    model.build()
+    model.compile(optimizer=keras.optimizers.Adam(_runner.cosine(config, total_steps)))
+    return model
+
+
+def run_fn(fn_args):
+    """Trains, evaluates and exports; what TFX's Trainer calls."""
+    from tfpurify import export
+    from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.purifiers.defensegan import DefenseGAN
+    from trainers import _names, _parts, _runner
+
+    run = _runner.Run("encoder", fn_args)
+    config, classifier = run.config, run.classifier()
+    name, command = _parts.prior_part(config)
+    generator = _parts.load_part(name, run.output_dir, command).generator
+    total_steps = run.total_steps()
+    with run.precision():
+        model = build_model(config, run.spec, generator, total_steps)
+
+    def image_row(images):
+        return {"projected": generator(model.encode(images, generator))}
+
+    logs = run.train(model, image_row)
+    model = run.full_precision(model, lambda: build_model(config, run.spec, generator, total_steps))
+    model.fit_preconditioner()
+    run.save(model)
+    purifier = DefenseGAN(generator, model, seed=config["seed"])
+    purifier.build()
+    run.evaluate(classifier, purifier, {"purifier": _names.purifier_of("encoder", config)})
+    run.export(export.export_purifier, purifier, f"{run.name}_purifier", is_serving=False)
+    purified = PurifiedClassifier(purifier, classifier)
+    purified.build()
+    run.export(export.export_purified_classifier, purified, f"{run.name}_{config['classifier']}")
+    run.summarize(model, logs)
+
+
+def main():
+    """Runs the trainer from the command line."""
+    _flags.run("encoder", run_fn)
+
+
+if __name__ == "__main__":
+    main()
