@@ -53,6 +53,7 @@ def _prior_table(records, distances):
     header = ("Data set", "Prior", "Projection error", "Purified clean accuracy", "Blind ASR")
     names = {
         "defensegan": "DCGAN (the study's)",
+        "defensegan_fast": "DCGAN, fast projector",
         "defensegan_wide": "DCGAN, twice the channels",
         "defensegan_wgan": "WGAN-GP",
     }

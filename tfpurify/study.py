@@ -77,6 +77,7 @@ _DISPLAY = {
     "cifar10": "CIFAR-10",
     "puvae": "PuVAE",
     "defensegan": "DefenseGAN",
+    "defensegan_fast": "DefenseGAN (fast)",
     "defensegan_wide": "DefenseGAN (wide prior)",
     "defensegan_wgan": "DefenseGAN (WGAN-GP prior)",
     "advgan": "AdvGAN",

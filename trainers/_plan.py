@@ -67,7 +67,8 @@ class Cell:
     def roles(self):
         """The trained parts that the cell needs."""
         purifier = None if self.purifier == "none" else self.purifier
-        return [role for role in (self.classifier, purifier, self.attacker) if role]
+        prior = "defensegan" if purifier == "defensegan_fast" else None
+        return [role for role in (self.classifier, purifier, prior, self.attacker) if role]
 
 
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
@@ -92,17 +93,24 @@ _STUDY_TRAININGS = {
     "classifier": ("classifier", {}),
     "puvae": ("puvae", {}),
     "defensegan": ("defensegan", {}),
+    "defensegan_fast": ("encoder", {}),
     "whitebox_none": ("advgan", {"whitebox": True}),
     "blackbox_static": ("advgan", {"blackbox": "static"}),
     "blackbox_dynamic": ("advgan", {"blackbox": "dynamic"}),
     "whitebox_puvae": ("advgan", {"defense": "puvae", "whitebox": True}),
     "whitebox_defensegan": ("advgan", {"defense": "defensegan", "whitebox": True}),
+    "whitebox_defensegan_fast": ("advgan", {"defense": "defensegan_fast", "whitebox": True}),
 }
 
 
 def cells(dataset, is_with_transfer=False):
     """Returns the cells that are measured on a data set: the study's seven, then ours."""
-    found = [*STUDY_CELLS, Cell("blind", "defensegan_wgan", "advgan", "whitebox_none")]
+    found = [
+        *STUDY_CELLS,
+        Cell("blind", "defensegan_fast", "advgan", "whitebox_none"),
+        Cell("whitebox", "defensegan_fast", "advgan", "whitebox_defensegan_fast"),
+        Cell("blind", "defensegan_wgan", "advgan", "whitebox_none"),
+    ]
     if dataset == "cifar10":
         found += _SMALL_EPSILON_CELLS
         found += [
@@ -120,7 +128,7 @@ def pgd_cells(dataset):
     return [
         Cell("whitebox", purifier, "pgd", epsilon=epsilon)
         for epsilon in epsilons
-        for purifier in ("none", "puvae", "defensegan")
+        for purifier in ("none", "puvae", "defensegan", "defensegan_fast")
     ]
 
 
