@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify.layers import BatchNormalization, require_at_most_32
+from tfpurify.layers import BatchNormalization, Conv2DTranspose, require_at_most_32
 from tfpurify.purifiers.dcgan import Generator
 from tfpurify.purifiers.puvae import PuVAE
 
@@ -59,3 +59,35 @@ def test_batch_normalization_takes_reduced_precision():
     output = layer(tf.ones((2, 4, 4, 3), tf.bfloat16), training=True)
     assert output.dtype == tf.bfloat16
     assert layer.moving_mean.dtype == "float32"
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3, 4, 5, 7])
+def test_transposed_convolution_is_keras_s(kernel_size):
+    keras.utils.set_random_seed(0)
+    ours = Conv2DTranspose(3, kernel_size, activation="relu")
+    theirs = keras.layers.Conv2DTranspose(3, kernel_size, 2, padding="same", activation="relu")
+    images = keras.random.normal((2, 5, 6, 4), seed=1)
+    for layer in (ours, theirs):
+        layer.build(images.shape)
+    theirs.set_weights([w + 0.1 for w in ours.get_weights()])
+    ours.set_weights(theirs.get_weights())
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        outputs = [layer(images) for layer in (ours, theirs)]
+        losses = [tf.reduce_sum(output**2) for output in outputs]
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+    for sources in (lambda layer: layer.kernel.value, lambda layer: layer.bias.value):
+        gradients = [
+            tape.gradient(loss, sources(layer))
+            for loss, layer in zip(losses, (ours, theirs), strict=True)
+        ]
+        np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(*[tape.gradient(loss, images) for loss in losses], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"strides": 1}, {"padding": "valid"}, {"kernel_size": 1}], ids=str
+)
+def test_another_transposed_convolution_is_refused(arguments):
+    with pytest.raises(ValueError, match="`strides` must be 2, `padding` 'same'"):
+        Conv2DTranspose(**{"filters": 1, "kernel_size": 7, **arguments})

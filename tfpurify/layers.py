@@ -36,6 +36,58 @@ class BatchNormalization(layers.BatchNormalization):
         return outputs
 
 
+@keras.saving.register_keras_serializable("tfpurify")
+class Conv2DTranspose(layers.Conv2DTranspose):
+    """Keras's transposed convolution of stride 2, as a convolution that makes 2 x 2 pixels a place.
+
+    Same weights and outputs. TensorFlow's own kernel takes three times as long on a CPU where there
+    are only an image's channels to make; with more it is the faster one, in training most of all.
+
+    Args: as Keras's, with `kernel_size` and `filters`; `strides` is 2 and `padding` is `same`.
+    """
+
+    def __init__(self, filters, kernel_size, strides=2, padding="same", **kwargs):
+        super().__init__(filters, kernel_size, strides, padding, **kwargs)
+        if self.strides != (2, 2) or self.padding != "same" or self.kernel_size[0] < 2:
+            raise ValueError(
+                "`strides` must be 2, `padding` 'same' and `kernel_size` >= 2. Received: "
+                f"strides={strides}, padding={padding!r}, kernel_size={kernel_size}"
+            )
+
+    def call(self, inputs):
+        (before, after), taps = _window(self.kernel_size[0])
+        size, (_, _, filters, channels) = len(taps[0]), self.kernel.shape
+        # One row and column of zeros more, for the taps that a made pixel does not have.
+        kernel = ops.pad(self.kernel, [[0, 1], [0, 1], [0, 0], [0, 0]])
+        for axis in (0, 2):
+            kernel = ops.take(kernel, taps, axis=axis)
+        kernel = ops.transpose(kernel, (1, 3, 5, 0, 2, 4))
+        kernel = ops.reshape(kernel, (size, size, channels, 4 * filters))
+        padded = ops.pad(inputs, [[0, 0], [before, after], [before, after], [0, 0]])
+        outputs = tf.nn.depth_to_space(tf.nn.conv2d(padded, kernel, 1, "VALID"), 2)
+        return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
+
+
+def _window(kernel_size):
+    """Returns which inputs two made rows need, and by which row of the kernel each counts.
+
+    Made row 2 m + p takes input row m + d by the kernel's row p - 2 d + padding.
+
+    Returns:
+        `((before, after), taps)`: how many rows before and after m are needed, and for p = 0, 1
+        the kernel's row for each of them; `kernel_size` where there is none.
+    """
+    padding = (kernel_size - 2) // 2
+    rows = [[p - 2 * d + padding for d in range(-kernel_size, kernel_size + 1)] for p in range(2)]
+    used = [d for d, both in enumerate(zip(*rows, strict=True)) if _is_any_in(both, kernel_size)]
+    taps = [[row[d] if 0 <= row[d] < kernel_size else kernel_size for d in used] for row in rows]
+    return (kernel_size - used[0], used[-1] - kernel_size), taps
+
+
+def _is_any_in(rows, kernel_size):
+    return any(0 <= row < kernel_size for row in rows)
+
+
 def instance_normalization():
     """Returns a layer that normalises each channel of each image over its pixels.
 

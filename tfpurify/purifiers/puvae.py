@@ -6,7 +6,13 @@ from keras import layers, ops
 
 from tfpurify import losses
 from tfpurify.augmentation import add_noise
-from tfpurify.layers import BatchNormalization, Pretrained, freeze, require_at_most_32
+from tfpurify.layers import (
+    BatchNormalization,
+    Conv2DTranspose,
+    Pretrained,
+    freeze,
+    require_at_most_32,
+)
 from tfpurify.purifiers.base import Purifier
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
@@ -152,7 +158,7 @@ class PuVAE(Pretrained, Purifier):
                 layers.Reshape((4, 4, 32)),
                 layers.Conv2DTranspose(32, 7, 2, padding="same", activation="relu"),
                 layers.Conv2DTranspose(32, 7, 2, padding="same", activation="relu"),
-                layers.Conv2DTranspose(channels, 7, 2, padding="same"),
+                Conv2DTranspose(channels, 7),
                 layers.CenterCrop(height, width),
                 layers.Activation("sigmoid", dtype="float32"),
             ],
