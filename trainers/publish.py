@@ -47,6 +47,8 @@ def inference_model(model):
     copy.build()
     for layer in copy.layers:
         layer.set_weights(getattr(model, _attribute(copy, layer)).get_weights())
+    if isinstance(model, LatentEncoder):
+        copy.preconditioner.assign(model.preconditioner)
     return copy
 
 

@@ -47,7 +47,7 @@ def test_the_generators_step_leaves_the_discriminator(moved):
 @pytest.mark.parametrize("gan_loss", ["dcgan", "wgan-gp"])
 def test_the_discriminators_steps_leave_the_generator(gan_loss, batch, moved):
     model = make_dcgan(gan_loss=gan_loss, critic_steps=100)
-    model._generator_step = lambda z: None
+    model._apply_to_generator = lambda tape, loss: None
     generator_moved = moved(model.generator.trainable_variables)
     discriminator_moved = moved(kernels(model.discriminator))
     model.train_step(batch)

@@ -89,7 +89,7 @@ def test_the_preconditioner_is_the_damped_inverse_of_the_curvature(generator, en
 def test_fast_is_the_default_with_an_encoder(generator, encoder):
     assert DefenseGAN(generator).projector == "reference"
     fast = DefenseGAN(generator, encoder)
-    assert (fast.projector, fast.num_steps, fast.num_restarts) == ("fast", 15, 2)
+    assert (fast.projector, fast.num_steps, fast.num_restarts) == ("fast", 10, 2)
     assert DefenseGAN(generator, encoder, "reference").num_steps == 200
 
 

@@ -12,7 +12,8 @@ from tfpurify.attacks.distillation import DynamicAdvGAN
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
 from tfpurify.purified_classifier import PurifiedClassifier
-from tfpurify.purifiers.dcgan import DCGAN
+from tfpurify.purifiers.dcgan import DCGAN, Generator
+from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.purifiers.puvae import PuVAE
 from trainers import _configuration, publish
 
@@ -134,3 +135,19 @@ def test_an_unfinished_run_is_refused(tmp_path):
         publish.publish({"run": tmp_path, "name": None, "zoo_dir": tmp_path / "zoo"})
     with pytest.raises(ValueError, match="`run` must be a run's folder"):
         publish.publish({"run": None, "name": None, "zoo_dir": None})
+
+
+def test_an_encoder_brings_its_preconditioner_and_no_generator(tmp_path):
+    encoder = LatentEncoder(SHAPE, 3, Generator(SHAPE, 3), filters=(4,), units=8)
+    folder = tmp_path / "runs" / "encoder_dcgan_mnist"
+    write_run(folder, encoder, "encoder")
+    _, stored = publish_run(folder)
+    assert stored.generator is None
+    assert np.abs(encoder.preconditioner - np.eye(3)).max() > 0.001
+    np.testing.assert_allclose(stored.preconditioner, encoder.preconditioner, atol=1e-3)
+    for part in ("encoder_head", "refiner_head"):
+        pairs = zip(
+            getattr(stored, part).get_weights(), getattr(encoder, part).get_weights(), strict=True
+        )
+        for ours, theirs in pairs:
+            np.testing.assert_allclose(ours, theirs, atol=1e-3)

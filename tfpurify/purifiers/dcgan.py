@@ -5,7 +5,12 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.layers import AdversarialModel, require_at_most_32, strided_discriminator_layers
+from tfpurify.layers import (
+    AdversarialModel,
+    BatchNormalization,
+    require_at_most_32,
+    strided_discriminator_layers,
+)
 from tfpurify.purifiers.folded_generator import FoldedGenerator
 from tfpurify.vocabulary import PRIOR_LOSSES
 
@@ -47,7 +52,7 @@ class Generator(keras.Model):
         for filters in (32, 16, 8):
             stack += [
                 layers.Conv2DTranspose(filters * width, 4, 2, padding="same", use_bias=False),
-                layers.BatchNormalization(),
+                BatchNormalization(),
                 layers.ReLU(),
             ]
         stack += [
@@ -146,7 +151,7 @@ class DCGAN(AdversarialModel):
         self.critic_steps = critic_steps
         self.seed = seed
         self.generator = Generator(image_shape, latent_dim, width, name="generator")
-        normalization = layers.BatchNormalization if gan_loss == "dcgan" else None
+        normalization = BatchNormalization if gan_loss == "dcgan" else None
         self.discriminator = keras.Sequential(
             list(strided_discriminator_layers([16 * width, 32 * width, 64 * width], normalization)),
             name="discriminator",
@@ -198,21 +203,33 @@ class DCGAN(AdversarialModel):
     def train_step(self, data):
         images = data[0] if isinstance(data, tuple) else data
         z = self._random(tf.random.stateless_normal, (ops.shape(images)[0], self.latent_dim), 0)
-        with tf.GradientTape() as tape:
-            loss = self.discriminator_loss(images, self.generator(z, training=True))
-        variables = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
-        self.discriminator_tracker.update_state(loss)
         if self.gan_loss == "dcgan":
-            self._generator_step(z)
+            # Both halves of the step look at the same generated images.
+            with tf.GradientTape() as tape:
+                generated = self.generator(z, training=True)
+                with tape.stop_recording():
+                    self._discriminator_step(images, generated)
+                loss = self.generator_loss(generated)
+            self._apply_to_generator(tape, loss)
         else:
+            self._discriminator_step(images, self.generator(z, training=True))
             is_turn = ops.equal(self.discriminator_optimizer.iterations % self.critic_steps, 0)
             tf.cond(is_turn, lambda: self._generator_step(z), lambda: None)
         return {metric.name: metric.result() for metric in self.metrics}
 
+    def _discriminator_step(self, images, generated):
+        with tf.GradientTape() as tape:
+            loss = self.discriminator_loss(images, tf.stop_gradient(generated))
+        variables = self.discriminator.trainable_variables
+        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.discriminator_tracker.update_state(loss)
+
     def _generator_step(self, z):
         with tf.GradientTape() as tape:
             loss = self.generator_loss(self.generator(z, training=True))
+        self._apply_to_generator(tape, loss)
+
+    def _apply_to_generator(self, tape, loss):
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
         self.generator_tracker.update_state(loss)
