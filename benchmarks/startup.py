@@ -7,12 +7,19 @@ from absl import flags
 
 from trainers import _flags
 
-_MODELS = "import tfpurify; tfpurify.PurifiedClassifier, tfpurify.AdvGAN, tfpurify.evaluate"
+# Timed in a process that has imported Keras.
 STATEMENTS = {
-    "keras": "import keras",
-    "keras and tfpurify": "import keras, tfpurify",
-    "keras and every model of tfpurify": f"import keras; {_MODELS}",
+    "tfpurify": "import tfpurify",
+    "every model of tfpurify": "import tfpurify; "
+    "tfpurify.PurifiedClassifier, tfpurify.AdvGAN, tfpurify.PGD, tfpurify.evaluate",
 }
+_AFTER_KERAS = """
+import time
+import keras
+started = time.perf_counter()
+{}
+print(time.perf_counter() - started)
+"""
 TRAINERS = ("classifier", "puvae", "defensegan", "encoder", "advgan", "reproduce")
 
 
@@ -25,28 +32,26 @@ def define_flags():
 
 
 def _run(*arguments):
-    subprocess.run([sys.executable, *arguments], check=False, capture_output=True)
+    return subprocess.run(
+        [sys.executable, *arguments], check=False, capture_output=True, text=True
+    ).stdout
 
 
 def measure(options):
     """Times imports and `--help`, each in processes of its own."""
     from benchmarks import _measure
 
-    calls = {name: lambda code=code: _run("-c", code) for name, code in STATEMENTS.items()}
-    for name in TRAINERS:
-        calls[f"{name} --help"] = lambda name=name: _run("-m", f"trainers.{name}", "--help")
-    seconds = _measure.in_turn(calls, options["rounds"])
-    keras = seconds["keras"]
     added = {
-        name: _measure.spread([a - b for a, b in zip(seconds[name], keras, strict=True)])
-        for name in list(STATEMENTS)[1:]
+        name: [float(_run("-c", _AFTER_KERAS.format(code))) for _ in range(options["rounds"])]
+        for name, code in STATEMENTS.items()
     }
+    calls = {name: lambda name=name: _run("-m", f"trainers.{name}", "--help") for name in TRAINERS}
+    seconds = _measure.in_turn(calls, options["rounds"])
+    shown = {name: _measure.spread(values) for name, values in seconds.items()}
     results = {
-        "seconds": {name: _measure.spread(values) for name, values in seconds.items()},
-        "seconds_added_to_keras": added,
-        "help_seconds": max(
-            _measure.spread(seconds[f"{name} --help"])["median"] for name in TRAINERS
-        ),
+        "seconds_added_to_keras": {name: _measure.spread(v) for name, v in added.items()},
+        "help_seconds": max(figures["median"] for figures in shown.values()),
+        "help": shown,
     }
     _measure.write(options["json"], results, rounds=options["rounds"])
 

@@ -1,3 +1,5 @@
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -262,3 +264,18 @@ def test_a_soft_target_is_never_evaluated():
 def test_a_purified_classifier_is_not_a_bare_one():
     with pytest.raises(ValueError, match="`classifier` must be the bare classifier"):
         evaluate([BATCH], Target("exact", brighten))
+
+
+def test_evaluation_holds_a_few_batches_however_many_there_are():
+    seen, alive = [], []
+
+    def batches(count):
+        for _ in range(count):
+            images, labels = batch([0.2, 0.8], [0, 1])
+            seen.append(weakref.ref(images))
+            alive.append(sum(reference() is not None for reference in seen))
+            yield images, labels
+
+    found = evaluate(batches(40), classifier, attack=lambda images, _: images, epsilon=0.1)
+    assert found["n"] == 80
+    assert max(alive) <= 3

@@ -14,6 +14,8 @@ LIMITS = {
     "dcgan": "A prior for DefenseGAN. Images that it cannot make are lost, natural ones above all. "
     "The attacks shipped here cross its descent by an approximate gradient (bpda): its whitebox "
     "rows are lower bounds.",
+    "encoder": "The start of DefenseGAN's fast projector, for one prior. An attacker who knows it "
+    "can differentiate the whole projector; the whitebox rows behind it are such attacks.",
     "advgan": "Trained against one target at one epsilon; its success elsewhere is transfer. Where "
     "PGD does better through the same purifier, this attack is only a lower bound.",
 }

@@ -117,7 +117,7 @@ def _once(label, place):
     return label if place == 0 else "_"
 
 
-_MARKERS = {"none": "o", "puvae": "s", "defensegan": "^"}
+_MARKERS = {"none": "o", "puvae": "s", "defensegan": "^", "defensegan_fast": "v"}
 
 
 def figure_trade_off(records, path):
@@ -227,6 +227,38 @@ def figure_seconds(distances, path):
     axis.invert_yaxis()
     axis.set_xlabel("milliseconds an image, on the machine that made the record")
     axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def figure_speed(speed, path, limit_ms):
+    """Draws the accuracy under attack against the time of one image, with a service's limit.
+
+    Args:
+        speed: Points as `tfpurify.frontier.read_speed` reads them.
+        path: A PNG file.
+        limit_ms: Where the line is drawn.
+    """
+    found = list(dict.fromkeys(point["dataset"] for point in speed))
+    figure, axes = _new_figure(1, len(found), (4.6 * len(found), 3.6))
+    for axis, dataset in zip(axes[0], found, strict=True):
+        for purifier, marker in _MARKERS.items():
+            here = [p for p in speed if (p["dataset"], p["purifier"]) == (dataset, purifier)]
+            axis.scatter(
+                [point["single_image_ms"] for point in here],
+                [100 * point["robust_accuracy"] for point in here],
+                marker=marker,
+                label="no purifier" if purifier == "none" else display(purifier),
+            )
+        axis.axvline(limit_ms, color="black", linestyle=":", linewidth=1)
+        axis.text(limit_ms, 2, f" {limit_ms} ms", fontsize=8)
+        axis.set_xscale("log")
+        axis.set_ylim(-4, 104)
+        axis.set_title(display(dataset), fontsize=10)
+        axis.set_xlabel("milliseconds for one image, classifier included")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("accuracy under a blind AdvGAN, %")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
     _save(figure, path)
 
 

@@ -1,5 +1,6 @@
-"""Points of the trade-off between what a purifier costs and what it protects, as JSON lines."""
+"""Points of the trade-off between what a purifier costs, protects, and takes of time."""
 
+import json
 from pathlib import Path
 
 from tfpurify.files import read_json_lines, replace_lines, write_json_lines
@@ -13,6 +14,14 @@ def read_frontier(path):
     if not path.exists():
         return []
     return [line for _, line in read_json_lines(path)]
+
+
+def read_speed(path):
+    """Reads the points that `benchmarks.frontier` wrote; none if there is no such file."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    return json.loads(path.read_text(encoding="utf-8"))["points"]
 
 
 def update_frontier(path, lines):

@@ -9,11 +9,11 @@ from tfpurify.cards import cards, results_text
 from tfpurify.distances import read_distances
 from tfpurify.figures import figure_rates, origin_of
 from tfpurify.files import write_aside
-from tfpurify.frontier import read_frontier
+from tfpurify.frontier import read_frontier, read_speed
 from tfpurify.tables import tables_markdown
 
 DISTANCES, RATES = "distances.jsonl", "rates.png"
-_FRONTIER = "frontier.jsonl"
+_FRONTIER, _SPEED = "frontier.jsonl", "speed.json"
 _START, _END = "<!-- results:start -->", "<!-- results:end -->"
 _PRESETS_START, _PRESETS_END = "[zoo:start]", "[zoo:end]"
 
@@ -24,7 +24,7 @@ def readme_with_results(text, records, **more):
     Args:
         text: Holds the two marker lines, each once.
         records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances` and `frontier`, as for `further_tables`.
+        **more: `distances`, `frontier` and `speed`, as for `further_tables`.
 
     Raises:
         ValueError: If the markers are not there, each once and in order.
@@ -85,9 +85,10 @@ def update_readme(readme, records_path, is_check=False, presets=None):
 
 
 def read_beside(records_path):
-    """Returns the `distances` and the `frontier` that stand beside a file of records."""
+    """Returns the `distances`, the `frontier` and the `speed` that stand beside the records."""
     path = Path(records_path).with_name(DISTANCES)
     return {
         "distances": read_distances(path) if path.exists() else (),
         "frontier": read_frontier(path.with_name(_FRONTIER)),
+        "speed": read_speed(path.with_name(_SPEED)),
     }

@@ -16,9 +16,11 @@ from tfpurify.figures import (
     figure_images,
     figure_rates,
     figure_seconds,
+    figure_speed,
     figure_trade_off,
 )
 from tfpurify.files import replace_lines, write_aside
+from tfpurify.further_tables import SERVICE_MS, speed_lines
 from tfpurify.published import DISTANCES, RATES, read_beside, readme_with_results, update_readme
 from tfpurify.study import REPAIRS, STUDY, display, display_attack, pick
 from tfpurify.tables import summary_lines, table_blocks, tables_markdown, tables_text
@@ -72,7 +74,7 @@ def require_writable(folder):
     return folder
 
 
-def write_report(folder, records, image_rows=None, notes=(), distances=(), frontier=()):
+def write_report(folder, records, image_rows=None, notes=(), distances=(), frontier=(), speed=()):
     """Writes the report; each file appears whole or not at all.
 
     `report.html` holds everything in one file; `report.md` shows the figures beside it. The numbers
@@ -85,6 +87,7 @@ def write_report(folder, records, image_rows=None, notes=(), distances=(), front
         notes: Paragraphs that stand first in the report: what is not in it.
         distances: Lines as `tfpurify.distances.make_distances` makes them.
         frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
+        speed: Points as `tfpurify.frontier.read_speed` reads them.
 
     Returns:
         The folder's path.
@@ -101,8 +104,9 @@ def write_report(folder, records, image_rows=None, notes=(), distances=(), front
         page.Listing(tuple(summary_lines(records))),
         *(page.Code(note) for note in notes),
         page.Heading("Results"),
-        *table_blocks(records, distances=distances, frontier=frontier),
+        *table_blocks(records, distances=distances, frontier=frontier, speed=speed),
         *_figures(folder, records, image_rows or {}, distances),
+        *_speed(folder, speed),
         page.Heading("What of the study was repaired"),
         page.Listing(REPAIRS),
         page.Heading("How this page was made"),
@@ -146,6 +150,20 @@ def _figures(folder, records, image_rows, distances):
         blocks += [page.Heading(f"{display(dataset)} in pictures")]
         blocks += [page.Picture(path, caption, True)]
     return blocks
+
+
+def _speed(folder, speed):
+    """Draws protection against time and returns the blocks that show it, if it was measured."""
+    if not speed:
+        return []
+    path = folder / "speed.png"
+    figure_speed(speed, path, SERVICE_MS)
+    caption = "Every point is one setting, on the machine that made the points."
+    return [
+        page.Heading("What a service's 100 ms buy"),
+        page.Listing(tuple(speed_lines(speed))),
+        page.Picture(path, caption, True),
+    ]
 
 
 def _origin(records):

@@ -150,7 +150,7 @@ def tables_markdown(records, **more):
 
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances` and `frontier`, as for `further_tables`.
+        **more: `distances`, `frontier` and `speed`, as for `further_tables`.
     """
     return page.markdown(table_blocks(records, **more))
 

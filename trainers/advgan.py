@@ -17,10 +17,9 @@ def build_model(config, spec, target, black_box, total_steps):
             or the purified classifier behind a shortened descent. None otherwise.
         total_steps: Length of the cosine schedule.
     """
-    import keras
-
     from tfpurify.attacks.advgan import AdvGAN
     from tfpurify.attacks.distillation import DynamicAdvGAN
+    from tfpurify.optimizers import Adam
     from trainers import _runner
 
     arguments = (
@@ -36,12 +35,12 @@ def build_model(config, spec, target, black_box, total_steps):
     options = {name: config[name] for name in arguments}
     options["target_class"] = config["target_class"] if config["targeted"] else None
     optimizers = [
-        keras.optimizers.Adam(_runner.cosine(config, total_steps)),
-        keras.optimizers.Adam(_runner.cosine(config, total_steps)),
+        Adam(_runner.cosine(config, total_steps)),
+        Adam(_runner.cosine(config, total_steps)),
     ]
     if config["blackbox"] == "dynamic":
         model = DynamicAdvGAN(spec.image_shape, target, black_box, **options)
-        optimizers.append(keras.optimizers.Adam(_runner.cosine(config, total_steps)))
+        optimizers.append(Adam(_runner.cosine(config, total_steps)))
     else:
         model = AdvGAN(spec.image_shape, target, black_box, **options)
     model.build()
@@ -72,17 +71,16 @@ def _training_target(run, classifier, purifier):
 
 def _distil(run, black_box):
     """Returns a surrogate that was taught the black box's outputs."""
-    import keras
-
     from tfpurify.attacks.distillation import Distiller
     from tfpurify.classifiers import build_classifier
+    from tfpurify.optimizers import Adam
     from trainers import _runner
 
     epochs = run.config["distillation_epochs"]
     distiller = Distiller(build_classifier(run.config["surrogate"], run.spec), black_box)
     distiller.build()
     schedule = _runner.cosine(run.config, run.total_steps(epochs))
-    distiller.compile(optimizer=keras.optimizers.Adam(schedule))
+    distiller.compile(optimizer=Adam(schedule))
     run.train(distiller, stage="surrogate", epochs=epochs)
     return distiller.surrogate
 

@@ -15,6 +15,7 @@ def build_model(config, spec, total_steps):
     """
     import keras
 
+    from tfpurify import optimizers
     from tfpurify.classifiers import build_classifier
 
     model = build_classifier(config["classifier"], spec)
@@ -27,7 +28,7 @@ def build_model(config, spec, total_steps):
         warmup_steps=warmup_steps,
     )
     if config["optimizer"] == "sgd":
-        optimizer = keras.optimizers.SGD(
+        optimizer = optimizers.SGD(
             schedule, momentum=0.9, nesterov=True, weight_decay=config["weight_decay"]
         )
     else:

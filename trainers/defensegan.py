@@ -11,8 +11,7 @@ def build_model(config, spec, total_steps):
         spec: The `DatasetSpec`.
         total_steps: Length of the cosine schedule; the Wasserstein loss keeps its step size.
     """
-    import keras
-
+    from tfpurify import optimizers
     from tfpurify.purifiers.dcgan import DCGAN
     from trainers import _runner
 
@@ -30,7 +29,7 @@ def build_model(config, spec, total_steps):
         options = {"learning_rate": config["learning_rate"], "beta_1": 0.5, "beta_2": 0.9}
     else:
         options = {"learning_rate": _runner.cosine(config, total_steps), "beta_1": 0.5}
-    model.compile(keras.optimizers.Adam(**options), keras.optimizers.Adam(**options))
+    model.compile(optimizers.Adam(**options), optimizers.Adam(**options))
     return model
 
 

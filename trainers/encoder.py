@@ -12,8 +12,7 @@ def build_model(config, spec, generator, total_steps):
         generator: The trained generator of the prior, frozen.
         total_steps: Length of the cosine schedule.
     """
-    import keras
-
+    from tfpurify import optimizers
     from tfpurify.purifiers.latent_encoder import LatentEncoder
     from trainers import _runner
 
@@ -25,7 +24,7 @@ def build_model(config, spec, generator, total_steps):
         **{name: config[name] for name in arguments},
     )
     model.build()
-    model.compile(optimizer=keras.optimizers.Adam(_runner.cosine(config, total_steps)))
+    model.compile(optimizer=optimizers.Adam(_runner.cosine(config, total_steps)))
     return model
 
 

@@ -12,8 +12,7 @@ def build_model(config, spec, classifier, total_steps):
         classifier: The frozen source classifier.
         total_steps: Length of the cosine schedule.
     """
-    import keras
-
+    from tfpurify import optimizers
     from tfpurify.purifiers.puvae import PuVAE
     from trainers import _runner
 
@@ -37,7 +36,7 @@ def build_model(config, spec, classifier, total_steps):
         **{name: config[name] for name in arguments},
     )
     model.build()
-    model.compile(optimizer=keras.optimizers.Adam(_runner.cosine(config, total_steps)))
+    model.compile(optimizer=optimizers.Adam(_runner.cosine(config, total_steps)))
     return model
 
 

@@ -80,7 +80,7 @@ def reproduce(options):
         OSError: If the output folder cannot be written.
     """
     from tfpurify import report, zoo
-    from tfpurify.frontier import read_frontier
+    from tfpurify.frontier import read_frontier, read_speed
     from trainers import _retraining, _study
 
     options = {**options}
@@ -112,6 +112,11 @@ def reproduce(options):
             line
             for line in read_frontier(zoo.default_folder() / "frontier.jsonl")
             if line["dataset"] in datasets
+        ],
+        "speed": [
+            point
+            for point in read_speed(zoo.default_folder() / "speed.json")
+            if point["dataset"] in datasets
         ],
     }
     folder = report.write_report(options["output_dir"], found, image_rows, notes, **more)

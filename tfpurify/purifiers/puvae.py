@@ -156,7 +156,7 @@ class PuVAE(Pretrained, Purifier):
             [
                 layers.Dense(512, activation="relu"),
                 layers.Reshape((4, 4, 32)),
-                layers.Conv2DTranspose(32, 7, 2, padding="same", activation="relu"),
+                Conv2DTranspose(32, 7, activation="relu"),
                 layers.Conv2DTranspose(32, 7, 2, padding="same", activation="relu"),
                 Conv2DTranspose(channels, 7),
                 layers.CenterCrop(height, width),
