@@ -104,7 +104,7 @@ dcgan_mnist
     processor time not measured; test purified_clean_accuracy 0.9825
 encoder_dcgan_cifar10
     python -m trainers.encoder --dataset=cifar10 --data_source=tfds
-    15 min; not measured
+    15 min; test purified_clean_accuracy 0.2198
 encoder_dcgan_fashion_mnist
     python -m trainers.encoder --dataset=fashion_mnist --data_source=tfds
     15 min; test purified_clean_accuracy 0.8365

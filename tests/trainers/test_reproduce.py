@@ -277,9 +277,10 @@ def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, t
     _finish(_plan.parts("mnist")["puvae"], tmp_path, seed=3)
     _retraining.retrain("mnist", options)
     trainers = [command[1].removeprefix("trainers.") for command in trainings]
-    assert trainers[:7] == ["classifier", "defensegan"] + ["advgan"] * 5
-    assert "--defense=defensegan" in trainings[6] and "--whitebox" in trainings[6]
-    assert trainers[7:] == ["defensegan"]
+    assert trainers[:9] == ["classifier", "defensegan", "encoder"] + ["advgan"] * 6
+    for place, defense in ((7, "defensegan"), (8, "defensegan_fast")):
+        assert {f"--defense={defense}", "--whitebox"} <= set(trainings[place])
+    assert trainers[9:] == ["defensegan"]
     for command in trainings:
         assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=embedded"} <= set(command)
     trainings.clear()
