@@ -6,6 +6,7 @@ AdvGAN; its time is that of the whole graph, for batches and for one image at a 
 
 from absl import flags
 
+from benchmarks import _options
 from trainers import _flags
 
 DATASETS = ("mnist", "fashion_mnist")
@@ -16,13 +17,10 @@ FAST = ((5, 1), (10, 2), (20, 2), (40, 4))
 
 
 def define_flags():
-    """Defines the flags and returns their names; only `main` calls this."""
-    before = set(flags.FLAGS)
-    flags.DEFINE_string("json", None, "File that the points are written to.")
-    flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+    """Defines what this benchmark has beside the common flags."""
+    _options.define_data_dir()
     flags.DEFINE_integer("num_images", 192, "Test images, whole batches of 64.", lower_bound=64)
     flags.DEFINE_integer("single_images", 20, "Images timed one by one.", lower_bound=5)
-    return set(flags.FLAGS) - before
 
 
 def purifiers(dataset):
@@ -122,7 +120,7 @@ def measure(options):
 
 def main():
     """Runs the command line."""
-    _flags.run_app(define_flags(), measure)
+    _flags.run_app(_options.define(define_flags), measure)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from benchmarks import _options
 from trainers import _flags
 
 DATASETS = ("mnist", "fashion_mnist")
@@ -10,14 +11,11 @@ SEED = 0
 
 
 def define_flags():
-    """Defines the flags and returns their names; only `main` calls this."""
-    before = set(flags.FLAGS)
-    flags.DEFINE_string("json", None, "File that the results are written to.")
-    flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+    """Defines what this benchmark has beside the common flags."""
+    _options.define_data_dir()
     flags.DEFINE_integer("num_images", 256, "Test images, whole batches of 64.", lower_bound=64)
     flags.DEFINE_integer("single_images", 200, "Images timed one by one.", lower_bound=20)
     flags.DEFINE_integer("torch_steps", 20, "Steps of the loop beside PyTorch.", lower_bound=2)
-    return set(flags.FLAGS) - before
 
 
 class Bench:
@@ -189,7 +187,7 @@ def measure(options):
 
 def main():
     """Runs the command line."""
-    _flags.run_app(define_flags(), measure)
+    _flags.run_app(_options.define(define_flags), measure)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from benchmarks import _options
 from trainers import _flags
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10")
@@ -9,12 +10,9 @@ BATCH_SIZE = 64
 
 
 def define_flags():
-    """Defines the flags and returns their names; only `main` calls this."""
-    before = set(flags.FLAGS)
-    flags.DEFINE_string("json", None, "File that the results are written to.")
-    flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+    """Defines what this benchmark has beside the common flags."""
+    _options.define_data_dir()
     flags.DEFINE_integer("rounds", 15, "Timed rounds.", lower_bound=3)
-    return set(flags.FLAGS) - before
 
 
 def ten_over_one(dataset, options):
@@ -49,7 +47,7 @@ def measure(options):
 
 def main():
     """Runs the command line."""
-    _flags.run_app(define_flags(), measure)
+    _flags.run_app(_options.define(define_flags), measure)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import sys
 
 from absl import flags
 
+from benchmarks import _options
 from trainers import _flags
 
 # Timed in a process that has imported Keras.
@@ -24,11 +25,8 @@ TRAINERS = ("classifier", "puvae", "defensegan", "encoder", "advgan", "reproduce
 
 
 def define_flags():
-    """Defines the flags and returns their names; only `main` calls this."""
-    before = set(flags.FLAGS)
-    flags.DEFINE_string("json", None, "File that the results are written to.")
+    """Defines what this benchmark has beside the common flags."""
     flags.DEFINE_integer("rounds", 5, "Timed rounds.", lower_bound=3)
-    return set(flags.FLAGS) - before
 
 
 def _run(*arguments):
@@ -58,7 +56,7 @@ def measure(options):
 
 def main():
     """Runs the command line."""
-    _flags.run_app(define_flags(), measure)
+    _flags.run_app(_options.define(define_flags), measure)
 
 
 if __name__ == "__main__":

@@ -6,43 +6,45 @@ channels_last; ours in the better of float32 and mixed_bfloat16.
 
 from absl import flags
 
+from benchmarks import _options
 from trainers import _flags
 
-NETWORKS = {"puvae": "mnist", "dcgan": "mnist", "advgan": "mnist", "vgg13": "cifar10"}
+# Name -> trainer and data set.
+NETWORKS = {
+    "puvae": ("puvae", "mnist"),
+    "dcgan": ("defensegan", "mnist"),
+    "advgan": ("advgan", "mnist"),
+    "vgg13": ("classifier", "cifar10"),
+}
 SEED = 0
 
 
 def define_flags():
-    """Defines the flags and returns their names; only `main` calls this."""
-    before = set(flags.FLAGS)
-    flags.DEFINE_string("json", None, "File that the results are written to.")
+    """Defines what this benchmark has beside the common flags."""
     flags.DEFINE_list("networks", list(NETWORKS), "Which networks.")
     flags.DEFINE_integer("steps", 4, "Steps in a timed call.", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "Timed rounds.", lower_bound=3)
     flags.DEFINE_string("profile_dir", None, "Folder for a profile of our steps, if given.")
-    return set(flags.FLAGS) - before
 
 
-def _build(name, spec):
+def _build(name, spec, config):
     """Returns our compiled model, as its trainer builds it."""
     from tfpurify.classifiers import Classifier, build_classifier
-    from trainers import _configuration, advgan, classifier, defensegan, puvae
+    from trainers import advgan, classifier, defensegan, puvae
 
-    trainer = {"vgg13": "classifier", "dcgan": "defensegan"}.get(name, name)
-    config = _configuration.resolve(trainer, {"dataset": spec.name})
     if name == "vgg13":
-        return classifier.build_model(config, spec, 1000), config
+        return classifier.build_model(config, spec, 1000)
     if name == "dcgan":
-        return defensegan.build_model(config, spec, 1000), config
+        return defensegan.build_model(config, spec, 1000)
     trained = Classifier.from_preset(f"cnn_{spec.name}")
     copy = build_classifier("cnn", spec)
     copy.set_weights(trained.get_weights())
     if name == "puvae":
-        return puvae.build_model(config, spec, copy, 1000), config
-    return advgan.build_model(config, spec, copy, None, 1000), config
+        return puvae.build_model(config, spec, copy, 1000)
+    return advgan.build_model(config, spec, copy, None, 1000)
 
 
-def _our_settings(name, spec, images, labels):
+def _our_settings(name, spec, config, images, labels):
     """Yields a setting's name, a call of one step, and the number of trained weights."""
     import keras
     import numpy as np
@@ -51,7 +53,7 @@ def _our_settings(name, spec, images, labels):
     for setting, policy in (("float32", "float32"), ("bfloat16", "mixed_bfloat16")):
         keras.config.set_dtype_policy(policy)
         try:
-            model, _ = _build(name, spec)
+            model = _build(name, spec, config)
         finally:
             keras.config.set_dtype_policy("float32")
         step = tf.function(lambda images, labels, model=model: model.train_step((images, labels)))
@@ -79,13 +81,14 @@ def measure_network(name, options):
     from benchmarks import _measure
     from trainers import _configuration
 
-    spec = tfpurify.DATASETS[NETWORKS[name]]
-    trainer = {"vgg13": "classifier", "dcgan": "defensegan"}.get(name, name)
-    batch_size = _configuration.resolve(trainer, {"dataset": spec.name})["batch_size"]
+    trainer, dataset = NETWORKS[name]
+    spec = tfpurify.DATASETS[dataset]
+    config = _configuration.resolve(trainer, {"dataset": dataset})
+    batch_size = config["batch_size"]
     stream = tfpurify.load_dataset(spec.name, "train", source="embedded")
     images, labels = next(iter(stream.batch(batch_size)))
     calls, counts = {}, {}
-    for setting, call, count in _our_settings(name, spec, images, labels):
+    for setting, call, count in _our_settings(name, spec, config, images, labels):
         calls["ours", setting], counts["ours"] = call, count
     if _measure.has_peer("torch"):
         from benchmarks import _torch_steps
@@ -139,7 +142,7 @@ def measure(options):
 
 def main():
     """Runs the command line."""
-    _flags.run_app(define_flags(), measure)
+    _flags.run_app(_options.define(define_flags), measure)
 
 
 if __name__ == "__main__":

@@ -57,16 +57,28 @@ class Conv2DTranspose(layers.Conv2DTranspose):
 
     def call(self, inputs):
         (before, after), taps = _window(self.kernel_size[0])
-        size, (_, _, filters, channels) = len(taps[0]), self.kernel.shape
         # One row and column of zeros more, for the taps that a made pixel does not have.
-        kernel = ops.pad(self.kernel, [[0, 1], [0, 1], [0, 0], [0, 0]])
-        for axis in (0, 2):
-            kernel = ops.take(kernel, taps, axis=axis)
-        kernel = ops.transpose(kernel, (1, 3, 5, 0, 2, 4))
-        kernel = ops.reshape(kernel, (size, size, channels, 4 * filters))
+        kernel = window_kernel(ops.pad(self.kernel, [[0, 1], [0, 1], [0, 0], [0, 0]]), taps)
         padded = ops.pad(inputs, [[0, 0], [before, after], [before, after], [0, 0]])
         outputs = tf.nn.depth_to_space(tf.nn.conv2d(padded, kernel, 1, "VALID"), 2)
         return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
+
+
+def window_kernel(kernel, taps):
+    """Returns a transposed convolution's kernel as that of a convolution which makes 2 x 2 pixels.
+
+    Args:
+        kernel: `(size, size, filters, channels)`.
+        taps: For both made rows, and columns alike, the kernel's row for each row of the window.
+
+    Returns:
+        `(window, window, channels, 2 * 2 * filters)`, for `depth_to_space`.
+    """
+    window, (_, _, filters, channels) = len(taps[0]), kernel.shape
+    for axis in (0, 2):
+        kernel = ops.take(kernel, taps, axis=axis)
+    kernel = ops.transpose(kernel, (1, 3, 5, 0, 2, 4))
+    return ops.reshape(kernel, (window, window, channels, 4 * filters))
 
 
 def _window(kernel_size):

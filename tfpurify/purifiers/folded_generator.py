@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.layers import window_kernel
+
 # A transposed 4 x 4 convolution of stride 2 is a 2 x 2 convolution that makes two rows and two
 # columns at each place: window m sees the rows m - 1 and m, and makes the rows 2m - 1 and 2m.
 # _TAPS[p][t]: the kernel's row by which the window's row t counts for the made row p.
@@ -26,7 +28,7 @@ class FoldedGenerator:
     def __init__(self, dense, transposed, convolution, image_shape):
         self.image_shape = image_shape
         self.dense_kernel, self.dense_bias = dense
-        self.kernels = [_as_window_kernel(kernel) for kernel, _ in transposed]
+        self.kernels = [window_kernel(kernel, _TAPS) for kernel, _ in transposed]
         self.biases = [
             _as_window_bias(bias, 4 * 2**index) for index, (_, bias) in enumerate(transposed)
         ]
@@ -141,14 +143,6 @@ def _convolve_back(upstream, kernel, margin):
     """Returns the gradient with respect to a convolution's input, itself as a convolution."""
     flipped = tf.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
     return tf.nn.conv2d(_pad(upstream, margin), flipped, 1, "VALID")
-
-
-def _as_window_kernel(kernel):
-    """Returns (4, 4, out, in) of a transposed convolution as (2, 2, in, 2 * 2 * out)."""
-    rows = tf.gather(kernel, _TAPS, axis=0)  # made row, window row, 4, out, in
-    both = tf.gather(rows, _TAPS, axis=2)  # made row, window row, made col, window col, out, in
-    _, _, out, in_channels = kernel.shape
-    return tf.reshape(tf.transpose(both, (1, 3, 5, 0, 2, 4)), (2, 2, in_channels, 4 * out))
 
 
 def _as_window_bias(bias, size):

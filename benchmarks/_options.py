@@ -1,0 +1,20 @@
+"""The flags that every benchmark has."""
+
+from absl import flags
+
+
+def define(define_more):
+    """Defines the common flags and a benchmark's own; returns their names. Only `main` calls this.
+
+    Args:
+        define_more: Function that defines the benchmark's own flags.
+    """
+    before = set(flags.FLAGS)
+    flags.DEFINE_string("json", None, "File that the results are written to.")
+    define_more()
+    return set(flags.FLAGS) - before
+
+
+def define_data_dir():
+    """Defines where images come from."""
+    flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
