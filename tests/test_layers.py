@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify.layers import BatchNormalization, Conv2DTranspose, require_at_most_32
+from tfpurify.layers import BatchNormalization, Conv2D, Conv2DTranspose, require_at_most_32
 from tfpurify.purifiers.dcgan import Generator
 from tfpurify.purifiers.puvae import PuVAE
 
@@ -66,7 +66,27 @@ def test_transposed_convolution_is_keras_s(kernel_size):
     keras.utils.set_random_seed(0)
     ours = Conv2DTranspose(3, kernel_size, activation="relu")
     theirs = keras.layers.Conv2DTranspose(3, kernel_size, 2, padding="same", activation="relu")
-    images = keras.random.normal((2, 5, 6, 4), seed=1)
+    _assert_equal(ours, theirs, keras.random.normal((2, 5, 6, 4), seed=1))
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3, (5, 1)])
+@pytest.mark.parametrize("size", [(2, 2), (4, 4), (8, 2), (1, 3), (5, 4)])
+def test_convolution_is_keras_s(kernel_size, size):
+    keras.utils.set_random_seed(0)
+    ours = Conv2D(3, kernel_size, activation="relu")
+    theirs = keras.layers.Conv2D(3, kernel_size, padding="same", activation="relu")
+    _assert_equal(ours, theirs, keras.random.normal((2, *size, 4), seed=1))
+
+
+def test_convolution_of_a_small_map_uses_no_convolution_kernel():
+    for size, expected in ((4, False), (5, True)):
+        layer = Conv2D(3, 3)
+        graph = tf.function(layer).get_concrete_function(tf.TensorSpec((None, size, size, 4))).graph
+        assert ("Conv2D" in {op.type for op in graph.get_operations()}) == expected
+
+
+def _assert_equal(ours, theirs, images):
+    """Asserts that two layers give the same outputs and gradients."""
     for layer in (ours, theirs):
         layer.build(images.shape)
     theirs.set_weights([w + 0.1 for w in ours.get_weights()])
@@ -91,3 +111,13 @@ def test_transposed_convolution_is_keras_s(kernel_size):
 def test_another_transposed_convolution_is_refused(arguments):
     with pytest.raises(ValueError, match="`strides` must be 2, `padding` 'same'"):
         Conv2DTranspose(**{"filters": 1, "kernel_size": 7, **arguments})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}, {"groups": 2}],
+    ids=str,
+)
+def test_another_convolution_is_refused(arguments):
+    with pytest.raises(ValueError, match="must be 1 and `padding` 'same'"):
+        Conv2D(2, 3, **arguments)

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from tfpurify.layers import BatchNormalization, ImageStack, Pretrained
+from tfpurify.layers import BatchNormalization, Conv2D, ImageStack, Pretrained
 from tfpurify.vocabulary import CLASSIFIERS
 
 
@@ -83,7 +83,7 @@ class VGG13(Classifier):
 
 
 def _normalised_conv(filters):
-    yield layers.Conv2D(filters, 3, padding="same", use_bias=False)
+    yield Conv2D(filters, 3, use_bias=False)
     yield BatchNormalization()
     yield layers.ReLU()
 
