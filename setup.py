@@ -21,7 +21,7 @@ setup(
     ],
     extras_require={
         "art": ["adversarial-robustness-toolbox>=1.20", "multiprocess"],
-        "peers": ["torch>=2.8"],  # for benchmarks/ alone
+        "peers": ["torch==2.13.*"],  # for benchmarks/ alone
         "test": ["pytest>=8", "ruff>=0.12"],
     },
 )
