@@ -106,7 +106,11 @@ def test_soft_becomes_exact_as_the_temperature_falls(toy_classifier):
     np.testing.assert_allclose(soft(IMAGES), soft.exact_logits(IMAGES), atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", GRADIENT_MODES)
+# Through a purifier without a descent.
+MODES = [mode for mode in GRADIENT_MODES if mode != "truncated"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_exact_logits_do_not_depend_on_the_mode(toy_classifier, mode):
     purifier = Contrast()
     target = PurifiedClassifier(purifier, toy_classifier, mode)
@@ -124,12 +128,17 @@ def test_encoder_goes_back_through_the_approximation(toy_classifier):
     np.testing.assert_allclose(gradient_of(target, IMAGES), expected, atol=1e-6)
 
 
+def test_truncated_needs_a_descent(puvae, small_classifier):
+    with pytest.raises(ValueError, match="`gradient_mode='truncated'` needs a DefenseGAN, which"):
+        PurifiedClassifier(puvae, small_classifier, "truncated")
+
+
 def test_encoder_needs_one(puvae, small_classifier):
     with pytest.raises(ValueError, match="`gradient_mode='encoder'` needs a DefenseGAN with an"):
         PurifiedClassifier(puvae, small_classifier, "encoder")
 
 
-@pytest.mark.parametrize("mode", [mode for mode in GRADIENT_MODES if mode != "encoder"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "encoder"])
 def test_every_mode_has_a_gradient_through_puvae(puvae, small_classifier, small_batch, mode):
     target = PurifiedClassifier(puvae, small_classifier, mode)
     gradient = gradient_of(target, tf.constant(small_batch[0])).numpy()
@@ -151,7 +160,7 @@ def test_both_parts_are_frozen_and_built(make_puvae, toy_classifier):
     [
         (
             {"gradient_mode": "straight"},
-            r"`gradient_mode` must be one of \['exact', 'bpda', .*\]. Received: .*'straight'",
+            r"`gradient_mode` must be one of \['exact', 'truncated', .*\]. Received: .*'straight'",
         ),
         ({"temperature": 0.0}, "`temperature` must be > 0. Received: temperature=0.0"),
         ({"temperature": -1.0}, "temperature=-1.0"),

@@ -2,12 +2,11 @@
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from tfpurify.classifiers import Classifier
 from tfpurify.data import get_spec, validate_if_eager
 from tfpurify.layers import freeze, require_preset
-from tfpurify.purifiers.base import identity_backward, nearest_candidates, soft_min_weights
+from tfpurify.purifiers.base import identity_backward, soft_logits
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.vocabulary import GRADIENT_MODES
@@ -21,13 +20,15 @@ class PurifiedClassifier(keras.Model):
         purifier: A `Purifier`.
         classifier: images -> logits. Both are frozen: their `trainable` is set to False.
         gradient_mode: How a gradient crosses the purifier.
-            `exact`: through the chosen candidate, or unrolled through the descent.
+            `exact`: through the chosen candidate, or unrolled through the whole descent.
+            `truncated`: through the last `truncated_steps` steps of the descent.
             `bpda`: forward exact, backward the identity.
             `encoder`: forward exact, backward through DefenseGAN's encoder and generator.
             `soft`: every candidate (PuVAE's classes, DefenseGAN's starts) is classified, and the
             logits are mixed by a soft-min over the candidates' distances. The forward value is that
             mixture, not the purifier's: a target for attacks to climb, never one to evaluate.
         temperature: Of `soft`, in units of the mean squared distance.
+        truncated_steps: Of `truncated`, >= 1.
         soft_candidates: How many of the nearest candidates `soft` classifies and mixes; all if
             None. The others weigh little where the distances differ by more than the temperature.
 
@@ -44,6 +45,7 @@ class PurifiedClassifier(keras.Model):
         gradient_mode="exact",
         temperature=0.005,
         soft_candidates=None,
+        truncated_steps=20,
         **kwargs,
     ):
         # Nearest is decided on the images as given, not on their bfloat16.
@@ -59,6 +61,15 @@ class PurifiedClassifier(keras.Model):
             raise ValueError(
                 f"`soft_candidates` must be >= 1. Received: soft_candidates={soft_candidates}"
             )
+        if truncated_steps < 1:
+            raise ValueError(
+                f"`truncated_steps` must be >= 1. Received: truncated_steps={truncated_steps}"
+            )
+        if gradient_mode == "truncated" and not isinstance(purifier, DefenseGAN):
+            raise ValueError(
+                "`gradient_mode='truncated'` needs a DefenseGAN, which descends. "
+                f"Received: purifier={purifier.name!r}"
+            )
         if gradient_mode == "encoder" and getattr(purifier, "encoder", None) is None:
             raise ValueError(
                 "`gradient_mode='encoder'` needs a DefenseGAN with an encoder. "
@@ -71,6 +82,7 @@ class PurifiedClassifier(keras.Model):
         self.gradient_mode = gradient_mode
         self.temperature = temperature
         self.soft_candidates = soft_candidates
+        self.truncated_steps = truncated_steps
         self.image_shape = purifier.image_shape
 
     @classmethod
@@ -113,10 +125,15 @@ class PurifiedClassifier(keras.Model):
 
     def call(self, images, training=False):
         validate_if_eager(images, self.image_shape)
-        if self.gradient_mode == "exact":
-            return self.exact_logits(images)
+        if self.gradient_mode in ("exact", "truncated"):
+            is_truncated = self.gradient_mode == "truncated"
+            options = {"last_steps": self.truncated_steps} if is_truncated else {}
+            purified_images = self.purifier.differentiable(images, **options)
+            return self.classifier(purified_images, training=False)
         if self.gradient_mode == "soft":
-            return self._soft_logits(images)
+            candidates = self.purifier.candidates(images)
+            mixture = (self.temperature, self.soft_candidates)
+            return soft_logits(images, candidates, self.classifier, *mixture)
         # The purifier sees no tape, so a long descent costs no memory.
         purified_images = self.purifier(tf.stop_gradient(images))
         if self.gradient_mode == "encoder":
@@ -124,15 +141,6 @@ class PurifiedClassifier(keras.Model):
             purified_images = approximation + tf.stop_gradient(purified_images - approximation)
             return self.classifier(purified_images, training=False)
         return self.classifier(identity_backward(images, purified_images), training=False)
-
-    def _soft_logits(self, images):
-        candidates = self.purifier.candidates(images)
-        if self.soft_candidates is not None:
-            candidates = nearest_candidates(images, candidates, self.soft_candidates)
-        weights = soft_min_weights(images, candidates, self.temperature)
-        logits = self.classifier(ops.reshape(candidates, (-1, *self.image_shape)), training=False)
-        logits = ops.reshape(logits, (-1, candidates.shape[1], logits.shape[-1]))
-        return ops.sum(ops.expand_dims(weights, -1) * logits, axis=1)
 
     def get_config(self):
         return {
@@ -142,6 +150,7 @@ class PurifiedClassifier(keras.Model):
             "gradient_mode": self.gradient_mode,
             "temperature": self.temperature,
             "soft_candidates": self.soft_candidates,
+            "truncated_steps": self.truncated_steps,
         }
 
     @classmethod

@@ -11,6 +11,7 @@ CLASSIFIERS = ("cnn", "vgg13", "a", "b", "c", "d")
 DEFENSES = (
     "none",
     "puvae",
+    "puvae_adversarial",
     "defensegan",
     "defensegan_fast",
     "defensegan_wide",
@@ -19,7 +20,7 @@ DEFENSES = (
 THREAT_MODELS = ("none", "blackbox", "blind", "whitebox")
 DISTILLATIONS = ("none", "static", "dynamic")
 PROJECTORS = ("fast", "reference")
-GRADIENT_MODES = ("exact", "bpda", "encoder", "soft")
+GRADIENT_MODES = ("exact", "truncated", "bpda", "encoder", "soft")
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")
 PRIOR_LOSSES = ("dcgan", "wgan-gp")

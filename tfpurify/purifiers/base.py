@@ -23,6 +23,14 @@ class Purifier(keras.Model):
         candidates = self.candidates(images)
         return select_nearest(ops.cast(images, candidates.dtype), candidates)
 
+    def differentiable(self, images):
+        """Returns what `call` does, with the gradient of the mode `exact`.
+
+        Args:
+            images: `(batch, height, width, channels)`, float32 in [0, 1].
+        """
+        return self(images)
+
 
 def candidate_errors(images, candidates):
     """Mean over pixels of the squared distance of each candidate: `(batch, K)`.
@@ -84,6 +92,24 @@ def soft_min_weights(images, candidates, temperature=0.005):
         temperature: In units of the mean squared error, > 0.
     """
     return ops.softmax(-candidate_errors(images, candidates) / temperature, axis=1)
+
+
+def soft_logits(images, candidates, classifier, temperature=0.005, count=None):
+    """Returns the candidates' logits, mixed by `soft_min_weights`: `(batch, num_classes)`.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        candidates: `(batch, K, height, width, channels)`.
+        classifier: Images -> logits.
+        temperature: As for `soft_min_weights`.
+        count: How many of the nearest candidates are classified and mixed; all if None.
+    """
+    if count is not None:
+        candidates = nearest_candidates(images, candidates, count)
+    weights = soft_min_weights(images, candidates, temperature)
+    logits = classifier(ops.reshape(candidates, (-1, *images.shape[1:])), training=False)
+    logits = ops.reshape(logits, (-1, candidates.shape[1], logits.shape[-1]))
+    return ops.sum(ops.expand_dims(weights, -1) * logits, axis=1)
 
 
 @tf.custom_gradient

@@ -11,7 +11,7 @@ from keras import ops
 from tfpurify import zoo
 from tfpurify.data import validate_if_eager
 from tfpurify.layers import require_preset
-from tfpurify.losses import projection_error
+from tfpurify.purifiers import descent
 from tfpurify.purifiers.base import Purifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
@@ -269,42 +269,52 @@ class DefenseGAN(Purifier):
         descend = self._descend_fast if self.projector == "fast" else self._descend_reference
         return descend(generator, images, z0)
 
-    def _descend_reference(self, generator, images, z0):
-        num_restarts = ops.shape(z0)[1]
+    def _move(self):
+        """Returns one step of the descent: step, z, velocity, gradient -> next z and velocity."""
 
-        def move(step, z, velocity, gradient):
-            is_late = tf.cast(step, tf.float32) >= _DECAY_START * self.num_steps
+        def move_reference(step, z, velocity, gradient):
+            is_late = step >= _DECAY_START * self.num_steps
             velocity = self.momentum * velocity + gradient
             return z - tf.where(is_late, 0.1 * self.step_size, self.step_size) * velocity, velocity
 
+        if self.projector == "reference":
+            return move_reference
+        # Read here, because a loop's gradient cannot read a variable anew.
+        preconditioner = tf.convert_to_tensor(self.encoder.preconditioner)
+
+        def move_fast(_, z, velocity, gradient):
+            change = self.step_size * (gradient @ preconditioner)
+            velocity = self.momentum * velocity - change
+            return z + self.momentum * velocity - change, velocity
+
+        return move_fast
+
+    def _descend_reference(self, generator, images, z0):
+        num_restarts, move = ops.shape(z0)[1], self._move()
         repeated_images = tf.repeat(images, num_restarts, axis=0)
-        state = _initial_state(tf.reshape(z0, (-1, self.latent_dim)))
-        state = _iterate(generator, repeated_images, state, move, self.num_steps)
-        z, errors = _best(generator, repeated_images, state)
+        state = descent.initial_state(tf.reshape(z0, (-1, self.latent_dim)))
+        steps = (0, self.num_steps)
+        state = descent.iterate(generator, repeated_images, state, move, steps)
+        z, errors = descent.best(generator, repeated_images, state)
         return (
             tf.reshape(z, (-1, num_restarts, self.latent_dim)),
             tf.reshape(errors, (-1, num_restarts)),
         )
 
     def _descend_fast(self, generator, images, z0):
-        num_restarts = ops.shape(z0)[1]
-        preconditioner = tf.convert_to_tensor(self.encoder.preconditioner)
-
-        def move(_, z, velocity, gradient):
-            change = self.step_size * (gradient @ preconditioner)
-            velocity = self.momentum * velocity - change
-            return z + self.momentum * velocity - change, velocity
-
-        state = _initial_state(tf.reshape(z0, (-1, self.latent_dim)))
+        num_restarts, move = ops.shape(z0)[1], self._move()
+        state = descent.initial_state(tf.reshape(z0, (-1, self.latent_dim)))
         screening_steps = max(1, int(_SCREENING * self.num_steps))
         repeated_images = tf.repeat(images, num_restarts, axis=0)
-        state = _iterate(generator, repeated_images, state, move, screening_steps)
+        steps = (0, screening_steps)
+        state = descent.iterate(generator, repeated_images, state, move, steps)
         screened = [tf.reshape(part, (-1, num_restarts, *part.shape[1:])) for part in state]
         all_z, all_errors = screened[2:]
         nearest = tf.argmin(all_errors, axis=1)
         state = [tf.gather(part, nearest, axis=1, batch_dims=1) for part in screened]
-        state = _iterate(generator, images, state, move, self.num_steps - screening_steps)
-        z, errors = _best(generator, images, state)
+        steps = (screening_steps, self.num_steps)
+        state = descent.iterate(generator, images, state, move, steps)
+        z, errors = descent.best(generator, images, state)
         is_nearest = tf.one_hot(nearest, num_restarts, True, False)
         return (
             tf.where(is_nearest[..., None], z[:, None], all_z),
@@ -315,6 +325,61 @@ class DefenseGAN(Purifier):
         z, errors = self.project(images)
         nearest = tf.gather(z, tf.argmin(errors, axis=1), axis=1, batch_dims=1)
         return self.generator.folded()(nearest)
+
+    def differentiable(self, images, last_steps=None):
+        """Returns what `call` does, with a gradient that goes back through the chosen descent.
+
+        The gradient descends a second time, from the chosen start alone, and recomputes every step
+        from its z and velocity: all of L=200 fits in memory. It is taken once, not twice, and
+        reaches images alone, not weights.
+
+        Args:
+            images: `(batch, height, width, channels)`, float32 in [0, 1].
+            last_steps: How many steps the gradient goes back, or None: all of them, and through the
+                encoder where the chosen start is its own.
+        """
+
+        @tf.custom_gradient
+        def purify(images):
+            starts = self._starts(images)
+            z, errors = self._project(images, starts, False)
+            nearest = tf.argmin(errors, axis=1)
+
+            def gradient(upstream, variables=()):
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(images)
+                    purified_images = self._descend_again(images, starts, nearest, last_steps)
+                to_images = tape.gradient(purified_images, images, upstream)
+                return (to_images, [None] * len(variables)) if variables else to_images
+
+            z = tf.gather(z, nearest, axis=1, batch_dims=1)
+            return self.generator.folded()(z), gradient
+
+        return purify(images)
+
+    def _starts(self, images):
+        """Returns all starts of each image: `(batch, num_restarts, latent_dim)`."""
+        z0 = tf.repeat(self.initial_z()[None], ops.shape(images)[0], axis=0)
+        if self.projector == "fast":
+            encoded = self.encoder.encode(images, self.generator.folded())
+            z0 = tf.concat([encoded[:, None], z0], axis=1)
+        return z0
+
+    def _descend_again(self, images, starts, nearest, last_steps):
+        """Returns G(z) of each image's chosen start, all or the last steps of it differentiable."""
+        generator, move = self.generator.folded(), self._move()
+        z = tf.gather(starts, nearest, axis=1, batch_dims=1)
+        if self.projector == "fast" and last_steps is None:
+            encoded = self.encoder.encode(images, generator)
+            z = tf.where((nearest == 0)[:, None], encoded, z)
+        state, first = descent.initial_state(z), 0
+        if last_steps is not None:
+            first = max(0, self.num_steps - last_steps)
+            fixed = (generator, tf.stop_gradient(images), state, move, (0, first))
+            state = [tf.stop_gradient(part) for part in descent.iterate(*fixed)]
+        steps = (first, self.num_steps)
+        state = descent.iterate(generator, images, state, move, steps, recompute=True)
+        return generator(descent.best(generator, images, state)[0])
 
     def candidates(self, images):
         """Returns the best iterate of each start: `(batch, num_restarts, H, W, C)`."""
@@ -358,39 +423,3 @@ class DefenseGAN(Purifier):
             for name in ("generator", "encoder")
         }
         return cls(**{**config, **parts})
-
-
-def _initial_state(z):
-    """Returns z, its velocity, the best z so far and its error."""
-    return [z, tf.zeros_like(z), z, tf.fill(tf.shape(z)[:1], float("inf"))]
-
-
-def _iterate(generator, images, state, move, num_steps):
-    """Returns the state after `num_steps` steps `move(step, z, velocity, gradient)`."""
-
-    def iterate(step, z, velocity, best_z, best_errors):
-        errors, gradient, _ = generator.errors_and_gradient(z, images)
-        best_z, best_errors = _keep_better(z, errors, best_z, best_errors)
-        return step + 1, *move(step, z, velocity, gradient), best_z, best_errors
-
-    return tf.while_loop(
-        lambda step, *_: step < num_steps,
-        iterate,
-        (0, *state),
-        maximum_iterations=num_steps,
-    )[1:]
-
-
-def _best(generator, images, state):
-    """Returns the best z and its error, the last iterate included."""
-    z, _, best_z, best_errors = state
-    return _keep_better(z, projection_error(images, generator(z)), best_z, best_errors)
-
-
-def _keep_better(z, errors, best_z, best_errors):
-    # Never where the descent has run away: ReLU may take NaN for 0, so that an error looks finite.
-    is_better = (errors < best_errors) & tf.reduce_all(tf.math.is_finite(z), axis=1)
-    return (
-        tf.where(is_better[:, None], z, best_z),
-        tf.where(is_better, errors, best_errors),
-    )
