@@ -84,6 +84,27 @@ def _define_puvae():
         "Under which label the reconstruction is made that the classifier has to recognise.",
     )
     flags.DEFINE_bool("batch_normalization", None, "Whether the encoder is batch normalised.")
+    flags.DEFINE_bool("adversarial", None, "Whether to train on images under attack.")
+    flags.DEFINE_bool("warm_start", None, "Whether that starts from the plain PuVAE.")
+    _define_epsilon()
+    flags.DEFINE_integer(
+        "epsilon_warmup_steps", None, "Steps over which that bound rises.", lower_bound=0
+    )
+    flags.DEFINE_integer("attack_steps", None, "Steps of that attack.", lower_bound=1)
+    flags.DEFINE_float(
+        "selection_weight", None, "Weight of the loss on the choice.", lower_bound=0.0
+    )
+    _define_soft_candidates()
+
+
+def _define_epsilon():
+    flags.DEFINE_float("epsilon", None, "L-inf bound on the perturbation, in (0, 1].")
+
+
+def _define_soft_candidates():
+    flags.DEFINE_integer(
+        "soft_candidates", None, "Nearest candidates that `soft` mixes; all.", lower_bound=1
+    )
 
 
 def _define_input_noise():
@@ -136,7 +157,7 @@ def _define_advgan():
     flags.DEFINE_enum("augment", None, vocabulary.AUGMENTATIONS, "Random changes of its images.")
     flags.DEFINE_bool("targeted", None, "Whether to move towards target_class.")
     flags.DEFINE_integer("target_class", None, "Class to move towards.", lower_bound=0)
-    flags.DEFINE_float("epsilon", None, "L-inf bound on the perturbation, in (0, 1].")
+    _define_epsilon()
     flags.DEFINE_enum(
         "adversarial_loss", None, vocabulary.ADVERSARIAL_LOSSES, "Loss that fools the target."
     )
@@ -154,9 +175,7 @@ def _define_advgan():
     flags.DEFINE_enum(
         "gradient_mode", None, vocabulary.GRADIENT_MODES, "How gradients cross the purifier."
     )
-    flags.DEFINE_integer(
-        "soft_candidates", None, "Nearest candidates that `soft` mixes; all.", lower_bound=1
-    )
+    _define_soft_candidates()
     _define_descent()
 
 

@@ -15,7 +15,8 @@ def run_name(trainer, config):
     is_usual = config["classifier"] == STUDY_CLASSIFIERS[dataset]
     other_classifier = [] if is_usual else [config["classifier"]]
     if trainer == "puvae":
-        return "_".join(["puvae", dataset, *other_classifier])
+        adversarial = ["adversarial"] if config["adversarial"] else []
+        return "_".join(["puvae", dataset, *adversarial, *other_classifier])
     if trainer == "encoder":
         return f"encoder_{run_name('defensegan', {**config, 'name': None})}"
     if trainer == "defensegan":

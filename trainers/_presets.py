@@ -143,7 +143,7 @@ All together: 8.6 h of processor time, and 8 models whose time was not measured
 [zoo:end]
 """
 
-from tfpurify.study import STUDY_EPSILON
+from tfpurify.study import SMALL_EPSILON, STUDY_EPSILON
 from tfpurify.vocabulary import STUDY_CLASSIFIERS
 
 WIDE = 2  # times the study's channels, in the prior that is to give CIFAR-10 a fair chance
@@ -152,6 +152,7 @@ TRANSFER_CLASSIFIER = {"epochs": 4}
 TRANSFER_PUVAE = {"epochs": 2, "classification_warmup_steps": 500}
 PURIFIER_PARTS = {
     "puvae": ("puvae", {}),
+    "puvae_adversarial": ("puvae", {"adversarial": True}),
     "defensegan": ("defensegan", {}),
     "defensegan_fast": ("encoder", {}),
     "defensegan_wide": ("defensegan", {"width": WIDE}),
@@ -191,10 +192,13 @@ def classifier(dataset, overrides):
     }
 
 
-def puvae(dataset, _):
-    """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE."""
+def puvae(dataset, overrides):
+    """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE.
+
+    `adversarial` goes on from the plain PuVAE of the same data set.
+    """
     is_cifar10 = dataset == "cifar10"
-    return {
+    preset = {
         "classifier": STUDY_CLASSIFIERS[dataset],
         "epochs": {"mnist": 8, "fashion_mnist": 6, "cifar10": 18}[dataset],
         "augment": "flip" if is_cifar10 else None,
@@ -210,6 +214,27 @@ def puvae(dataset, _):
         "input_noise_period": 4 if is_cifar10 else None,
         "classification_labels": "true" if dataset == "mnist" else "random",
         "batch_normalization": is_cifar10,
+        "adversarial": False,
+    }
+    if not overrides.get("adversarial"):
+        return preset
+    return preset | {
+        "warm_start": True,
+        "epsilon": SMALL_EPSILON if is_cifar10 else STUDY_EPSILON,
+        "epsilon_warmup_steps": 500,
+        "attack_steps": 3,
+        "classification_weight": 0.3,
+        "classification_warmup_steps": 0,
+        "selection_weight": 1.0,
+        "soft_candidates": 3,
+        "input_noise": 0.0,
+        "classification_labels": "true",
+        "learning_rate": 5e-4,
+        "batch_size": 64,
+        "epochs": 14,
+        "steps_per_epoch": 300,
+        "validation_examples": 500,
+        "mixed_precision": True,
     }
 
 

@@ -1,6 +1,17 @@
-"""Trains a PuVAE in front of a classifier: `python -m trainers.puvae --dataset=mnist`."""
+"""Trains a PuVAE in front of a classifier: `python -m trainers.puvae --dataset=mnist`.
+
+`--adversarial` trains it on images that are attacked through it.
+"""
 
 from trainers import _flags
+
+_ADVERSARIAL_ARGUMENTS = (
+    "epsilon",
+    "epsilon_warmup_steps",
+    "attack_steps",
+    "selection_weight",
+    "soft_candidates",
+)
 
 
 def build_model(config, spec, classifier, total_steps):
@@ -13,10 +24,11 @@ def build_model(config, spec, classifier, total_steps):
         total_steps: Length of the cosine schedule.
     """
     from tfpurify import optimizers
+    from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
     from tfpurify.purifiers.puvae import PuVAE
     from trainers import _runner
 
-    arguments = (
+    arguments = [
         "latent_dim",
         "reconstruction_weight",
         "kl_weight",
@@ -28,10 +40,12 @@ def build_model(config, spec, classifier, total_steps):
         "classification_labels",
         "batch_normalization",
         "seed",
-    )
-    model = PuVAE(
+    ]
+    if config["adversarial"]:
+        arguments += _ADVERSARIAL_ARGUMENTS
+    model = (AdversarialPuVAE if config["adversarial"] else PuVAE)(
         spec.image_shape,
-        spec.num_classes,
+        num_classes=spec.num_classes,
         classifier=classifier,
         **{name: config[name] for name in arguments},
     )
@@ -40,18 +54,30 @@ def build_model(config, spec, classifier, total_steps):
     return model
 
 
+def _own_weights(model):
+    """Returns a PuVAE's weights without its source classifier's, which the zoo leaves out."""
+    others = model.classifier.weights if model.classifier is not None else []
+    return [weight for weight in model.weights if not any(weight is other for other in others)]
+
+
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     from tfpurify import export
     from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _names, _runner
+    from trainers import _names, _parts, _runner
 
     run = _runner.Run("puvae", fn_args)
+    is_warm = run.config["adversarial"] and run.config["warm_start"]
     classifier = run.classifier()
     total_steps = run.total_steps()
     with run.precision():
         model = build_model(run.config, run.spec, run.in_precision(classifier), total_steps)
-    logs = run.train(model, lambda images: {"purified": model(images)})
+    if is_warm:
+        plain = _parts.load_purifier("puvae", run.config["dataset"], run.output_dir)
+        for weight, trained in zip(_own_weights(model), _own_weights(plain), strict=True):
+            weight.assign(trained)
+    best = "adversarial_accuracy" if run.config["adversarial"] else None
+    logs = run.train(model, lambda images: {"purified": model(images)}, best=best)
     model = run.full_precision(
         model, lambda: build_model(run.config, run.spec, classifier, total_steps)
     )

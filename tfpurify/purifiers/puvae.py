@@ -205,8 +205,11 @@ class PuVAE(Pretrained, Purifier):
 
     def candidates(self, images):
         """Returns one reconstruction per label: `(batch, num_classes, H, W, C)`."""
-        features = ops.repeat(self.encode_features(images), self.num_classes, axis=0)
-        labels = ops.tile(ops.eye(self.num_classes), (ops.shape(images)[0], 1))
+        return self._candidates(self.encode_features(images))
+
+    def _candidates(self, features):
+        labels = ops.tile(ops.eye(self.num_classes), (ops.shape(features)[0], 1))
+        features = ops.repeat(features, self.num_classes, axis=0)
         z, z_stddev = self.encode_labels(features, labels)
         if self.noise_scale > 0:
             z += self.noise_scale * z_stddev * self._noise(ops.shape(z), 0)
