@@ -53,17 +53,19 @@ def spread(values):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def write(path, results, **conditions):
+def write(path, results, *, seed, data_source, **conditions):
     """Writes a benchmark's results with all that they depend on, and prints them.
 
     Args:
         path: JSON file, or None to print only.
         results: The figures.
-        **conditions: Seeds, numbers of images, steps.
+        seed: Of all that is drawn; None where nothing is.
+        data_source: `tfds` or `embedded`; None where no images are read.
+        **conditions: Numbers of images, steps.
     """
     report = {
         **results,
-        "conditions": conditions,
+        "conditions": {"seed": seed, "data_source": data_source, **conditions},
         "machine": machine(),
         "versions": {**versions(), **_peer_versions()},
         "command": command_line(),

@@ -18,3 +18,10 @@ def define(define_more):
 def define_data_dir():
     """Defines where images come from."""
     flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+
+
+def data_source(dataset, options):
+    """Returns where a data set's images are read from: `tfds` or `embedded`."""
+    from tfpurify import data
+
+    return data.resolve_source(dataset, options["data_dir"], "auto")

@@ -114,6 +114,8 @@ def measure(options):
         attack="advgan, blind",
         epsilon=0.2,
         batch_size=BATCH_SIZE,
+        seed=0,  # DefenseGAN's starts
+        data_source=_options.data_source(DATASETS[0], options),
         **conditions,
     )
 

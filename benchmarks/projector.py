@@ -36,8 +36,8 @@ class Bench:
         images, labels = next(iter(stream.batch(max(options["num_images"], BATCH_SIZE))))
         count = len(images) // BATCH_SIZE * BATCH_SIZE
         self.images, self.labels = images[:count], labels[:count].numpy()
-        self.fast = tfpurify.DefenseGAN.from_preset(f"dcgan_{dataset}", projector="fast")
-        self.reference = tfpurify.DefenseGAN(self.fast.generator, projector="reference")
+        self.fast = tfpurify.DefenseGAN.from_preset(f"dcgan_{dataset}", projector="fast", seed=SEED)
+        self.reference = tfpurify.DefenseGAN(self.fast.generator, projector="reference", seed=SEED)
         self.reference.build()
         self.puvae = tfpurify.PuVAE.from_preset(f"puvae_{dataset}")
         self.classifier = tfpurify.Classifier.from_preset(f"cnn_{dataset}")
@@ -70,8 +70,8 @@ class Bench:
         def project(name, batch):
             errors[name].append(np.min(getattr(self, name).project(batch)[1], axis=1))
 
-        self.fast.project(self.images[:BATCH_SIZE])
-        self.reference.project(self.images[:BATCH_SIZE], self.reference.initial_z()[:1])
+        for projector in (self.fast, self.reference):
+            projector.project(self.images[:BATCH_SIZE])  # traces; not timed
         for batch in self.batches():
             calls = {name: lambda name=name, batch=batch: project(name, batch) for name in errors}
             for name, values in _measure.in_turn(calls, rounds=1, warm_up=0).items():
@@ -182,6 +182,7 @@ def measure(options):
         "datasets": found,
     }
     conditions = {name: options[name] for name in ("num_images", "single_images", "torch_steps")}
+    conditions["data_source"] = _options.data_source(DATASETS[0], options)
     _measure.write(options["json"], results, seed=SEED, batch_size=BATCH_SIZE, **conditions)
 
 

@@ -42,7 +42,9 @@ def measure(options):
     found = {dataset: ten_over_one(dataset, options) for dataset in DATASETS}
     worst = max(figures["median"] for figures in found.values())
     results = {"ten_over_one": worst, "datasets": found}
-    _measure.write(options["json"], results, batch_size=BATCH_SIZE, rounds=options["rounds"])
+    conditions = {"rounds": options["rounds"], "seed": None}  # nothing is drawn
+    conditions["data_source"] = _options.data_source(DATASETS[0], options)
+    _measure.write(options["json"], results, batch_size=BATCH_SIZE, **conditions)
 
 
 def main():

@@ -21,7 +21,7 @@ started = time.perf_counter()
 {}
 print(time.perf_counter() - started)
 """
-TRAINERS = ("classifier", "puvae", "defensegan", "encoder", "advgan", "reproduce")
+TRAINERS = ("classifier", "puvae", "defensegan", "encoder", "advgan", "reproduce", "frontier")
 
 
 def define_flags():
@@ -30,9 +30,13 @@ def define_flags():
 
 
 def _run(*arguments):
-    return subprocess.run(
+    # absl's `--help` ends with status 1, so that what was printed tells a crash.
+    shown = subprocess.run(
         [sys.executable, *arguments], check=False, capture_output=True, text=True
-    ).stdout
+    )
+    if not shown.stdout:
+        raise ValueError(f"{arguments} must print something. Received: {shown.stderr}")
+    return shown.stdout
 
 
 def measure(options):
@@ -51,7 +55,7 @@ def measure(options):
         "help_seconds": max(figures["median"] for figures in shown.values()),
         "help": shown,
     }
-    _measure.write(options["json"], results, rounds=options["rounds"])
+    _measure.write(options["json"], results, rounds=options["rounds"], seed=None, data_source=None)
 
 
 def main():

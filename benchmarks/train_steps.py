@@ -75,12 +75,14 @@ def measure_network(name, options):
     Raises:
         ValueError: If PyTorch's network has another number of trained weights.
     """
+    import keras
     import tensorflow as tf
 
     import tfpurify
     from benchmarks import _measure
     from trainers import _configuration
 
+    keras.utils.set_random_seed(SEED)
     trainer, dataset = NETWORKS[name]
     spec = tfpurify.DATASETS[dataset]
     config = _configuration.resolve(trainer, {"dataset": dataset})
@@ -137,7 +139,8 @@ def measure(options):
 
     found = {name: measure_network(name, options) for name in options["networks"]}
     conditions = {name: options[name] for name in ("steps", "rounds")}
-    _measure.write(options["json"], {"networks": found}, seed=SEED, **conditions)
+    conditions |= {"seed": SEED, "data_source": "embedded"}
+    _measure.write(options["json"], {"networks": found}, **conditions)
 
 
 def main():
