@@ -166,6 +166,37 @@ def test_a_time_budget_is_kept_and_said(generator, encoder, made, caplog):
     assert purifier(made).shape == made.shape
 
 
+def test_a_time_budget_binds_once_even_inside_a_graph(generator, encoder, made, monkeypatch):
+    purifier = DefenseGAN(generator, encoder, time_budget_ms=100)
+    clock, calls = [0.0], []
+
+    def answer(images):
+        assert tf.executing_eagerly()
+        calls.append(purifier.num_steps)
+        clock[0] += 0.004 * purifier.num_steps  # 40 ms for ten steps, 100 for 25
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(DefenseGAN, "call", lambda self, images, training=False: answer(images))
+
+    @tf.function
+    def build_inside(images):
+        purifier.build()
+        return images
+
+    build_inside(made)
+    # 75 ms of the budget are the projection's: 15 steps take 60, 25 take 100.
+    assert (purifier.num_steps, purifier.num_restarts) == (15, 2)
+    assert max(calls) == 25
+    count = len(calls)
+    purifier.build()
+    assert len(calls) == count
+
+
+def test_a_time_budget_excludes_steps(generator, encoder):
+    with pytest.raises(ValueError, match="`time_budget_ms` chooses `num_steps`"):
+        DefenseGAN(generator, encoder, time_budget_ms=100, num_steps=5)
+
+
 def test_a_time_budget_that_nothing_fits_is_refused(generator, encoder):
     with pytest.raises(ValueError, match="`time_budget_ms` must leave room for two steps"):
         DefenseGAN(generator, encoder, time_budget_ms=1e-6).build()

@@ -55,7 +55,8 @@ class DefenseGAN(Purifier):
         momentum: Of the descent, in [0, 1). 0.7 in `reference`, 0.9 in `fast`.
         seed: Of the starts z0 ~ N(0, 1), which all images share, so that what happens to an image
             does not depend on its neighbours in the batch. None draws new ones at every call.
-        chunk_size: Images that descend at once; bounds the memory whatever the batch.
+        chunk_size: Images that descend at once; bounds the memory of a projection whatever the
+            batch, not that of a gradient through it.
         jit_compile: Whether XLA compiles the descent. Slower on CPU.
         time_budget_ms: Milliseconds that one image may take, with `fast`: `build` measures this
             machine once, chooses `num_steps` and `num_restarts` and logs them. What is saved are
@@ -111,6 +112,11 @@ class DefenseGAN(Purifier):
                 "`time_budget_ms` needs `projector='fast'`: the reference's steps and restarts are "
                 f"the paper's. Received: projector={projector!r}"
             )
+        if time_budget_ms is not None and (num_steps, num_restarts) != (None, None):
+            raise ValueError(
+                "`time_budget_ms` chooses `num_steps` and `num_restarts`, so it excludes them. "
+                f"Received: num_steps={num_steps}, num_restarts={num_restarts}"
+            )
         defaults = _DEFAULTS[projector]
         given = {
             "num_steps": num_steps,
@@ -132,6 +138,7 @@ class DefenseGAN(Purifier):
         self.seed = seed
         self.jit_compile = jit_compile
         self.time_budget_ms = time_budget_ms
+        self._is_calibrated = False
         self._compile_descent()
 
     def _compile_descent(self):
@@ -174,8 +181,10 @@ class DefenseGAN(Purifier):
         if self.encoder is not None and not self.encoder.built:
             self.encoder.build()
         self.built = True
-        if self.time_budget_ms is not None:
-            self._calibrate()
+        if self.time_budget_ms is not None and not self._is_calibrated:
+            self._is_calibrated = True
+            with tf.init_scope():  # inside a graph there would be nothing to time
+                self._calibrate()
 
     def _calibrate(self):
         """Takes the greatest effort whose median time for one image fits the budget."""
