@@ -6,9 +6,13 @@ import time
 import numpy as np
 import tensorflow as tf
 
+_REMEMBERED = 2000  # clean images, so that the memory does not grow with their number
+
 
 class Watched:
     """A purifier that purifies a clean batch once, however many attacks are measured on it.
+
+    It remembers the first batches, of about 2,000 images together; the rest it purifies anew.
 
     Args:
         purifier: A `Purifier`.
@@ -18,7 +22,7 @@ class Watched:
         signature = [tf.TensorSpec((None, *purifier.image_shape), tf.float32)]
         graph = tf.function(lambda images: purifier(images, training=False), signature)
         self._purify = graph.get_concrete_function()
-        self._clean = {}
+        self._clean, self._remembered = {}, 0
         self.reset()
 
     def reset(self):
@@ -49,8 +53,9 @@ class Watched:
         purified_images = self._clean.get(key)
         if purified_images is None:
             purified_images = self._timed(images)
-        if key in self._clean:
-            self._clean[key] = purified_images
+            if key in self._clean and self._remembered < _REMEMBERED:
+                self._clean[key] = purified_images
+                self._remembered += len(images)
         kind = "clean" if key in self._clean else "adversarial"
         self._errors[kind].append(np.mean(np.square(purified_images - images), axis=(1, 2, 3)))
         return purified_images
