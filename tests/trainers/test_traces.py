@@ -35,6 +35,12 @@ MAKERS = {
         {**config("defensegan"), "gan_loss": "wgan-gp"}, SPEC, 100
     ),
     "encoder": lambda: encoder.build_model(config("encoder"), SPEC, new_generator(), 100),
+    "adversarial puvae": lambda: puvae.build_model(
+        _configuration.resolve("puvae", {"dataset": "mnist", "adversarial": True}),
+        SPEC,
+        new_classifier(),
+        100,
+    ),
     "advgan": lambda: advgan.build_model(config("advgan"), SPEC, new_classifier(), None, 100),
 }
 
