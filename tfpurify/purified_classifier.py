@@ -45,7 +45,7 @@ class PurifiedClassifier(keras.Model):
         gradient_mode="exact",
         temperature=0.005,
         soft_candidates=None,
-        truncated_steps=20,
+        truncated_steps=40,
         **kwargs,
     ):
         # Nearest is decided on the images as given, not on their bfloat16.

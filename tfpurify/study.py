@@ -62,9 +62,10 @@ NOTES = (
     "Beside the study's figure stands, of several records of one cell (distillation, gradient "
     "mode, seed), the one with most images, and among equals the strongest attack. Other attacks, "
     "distillations and gradient modes have rows of their own, 'not in study'.",
-    "DefenseGAN's whitebox rows are lower bounds: the attacks cross its descent by bpda, AdvGAN's "
-    "training was short (on Fashion-MNIST it was still improving), and PGD judges its steps on a "
-    "shortened descent.",
+    "DefenseGAN's whitebox rows are lower bounds. AdvGAN crosses its descent by bpda, and its "
+    "training was short (on Fashion-MNIST it was still improving). PGD crosses it by bpda, judging "
+    "its steps on a shortened descent, or through the last 40 of its 200 steps (truncated); the "
+    "gradient through all 200 can overflow.",
     "Behind DefenseGAN on CIFAR-10 few images are right without an attack; what it loses of those "
     "is partly chance, as others become right under attack. 1 - robust accuracy shows the whole.",
     "At 8/255 the AdvGANs are far from the strongest attack: where PGD stands beside them, read "

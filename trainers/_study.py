@@ -19,11 +19,12 @@ from trainers._watched import Watched
 # Rough seconds an image on two cores: they only weigh the remaining time.
 _SECONDS = {"none": 0.001, "puvae": 0.01, "defensegan": 0.14, "defensegan_fast": 0.002}
 _PGD_STEP_SECONDS = {"none": 0.002, "puvae": 0.02, "defensegan": 0.003, "defensegan_fast": 0.008}
+_WHOLE_DESCENT_SECONDS = 0.17  # of a PGD step through all of DefenseGAN's descent
 _BATCH_SIZE = {"none": 250, "puvae": 100, "defensegan": 64, "defensegan_fast": 64}
 _PGD_MODES = {
     "none": (None,),
     "puvae": ("soft", "exact"),
-    "defensegan": ("bpda",),
+    "defensegan": ("bpda", "truncated"),
     "defensegan_fast": ("exact", "encoder", "bpda"),
 }
 
@@ -94,8 +95,13 @@ class Study:
     def _pgd_jobs(self):
         if not self.options["pgd_steps"]:
             return []
-        cells = self._possible(_plan.pgd_cells(self.dataset))
-        return [(cell, mode) for cell in cells for mode in _PGD_MODES[cell.purifier]]
+        cells, asked = self._possible(_plan.pgd_cells(self.dataset)), self.options["pgd_modes"]
+        return [
+            (cell, mode)
+            for cell in cells
+            for mode in _PGD_MODES[cell.purifier]
+            if not asked or mode in asked
+        ]
 
     def count(self, cell):
         """Returns the number of test images of a cell."""
@@ -107,10 +113,13 @@ class Study:
             limits.append(self.options["pgd_limit"])
         return min(limit for limit in limits if limit is not None)
 
-    def _work(self, cell, _):
+    def _work(self, cell, mode):
         seconds = 2 * _SECONDS[_kind(cell)]
         if cell.attack == "pgd":
-            seconds += self.options["pgd_steps"] * _PGD_STEP_SECONDS[_kind(cell)]
+            step_seconds = _PGD_STEP_SECONDS[_kind(cell)]
+            if mode == "truncated":
+                step_seconds = _WHOLE_DESCENT_SECONDS
+            seconds += self.options["pgd_steps"] * step_seconds
         elif cell.threat_model == "whitebox":
             seconds /= 2  # its clean images were purified for the blind cell
         return seconds * self.count(cell)
@@ -177,11 +186,11 @@ class Study:
         return _configuration.resolve("advgan", {"dataset": self.dataset, "defense": cell.purifier})
 
     def _differentiable(self, cell, mode):
-        """Returns what PGD climbs; through DefenseGAN with the shortened descent of training."""
+        """Returns what PGD climbs; `bpda` through DefenseGAN with training's shortened descent."""
         preset = self._advgan_preset(cell)
         if cell.purifier == "none":
             return self.classifier
-        if cell.purifier == "defensegan":
+        if cell.purifier == "defensegan" and mode == "bpda":
             purifier = DefenseGAN(
                 self._part("defensegan").generator,
                 num_steps=preset["num_steps"],

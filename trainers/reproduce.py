@@ -42,6 +42,12 @@ def define_flags():
     flags.DEFINE_integer(
         "pgd_steps", 0, "Steps of the PGD rows beside the whitebox cells; 0: none.", lower_bound=0
     )
+    flags.DEFINE_list(
+        "pgd_modes",
+        None,
+        "Their gradient modes; all that a purifier has if not given. Through DefenseGAN, "
+        "`truncated` takes about 0.2 s an image and step.",
+    )
     flags.DEFINE_integer("pgd_limit", 200, "Cap on the test images of PGD rows.", lower_bound=1)
     flags.DEFINE_bool(
         "transfer",
@@ -87,6 +93,7 @@ def reproduce(options):
     is_retraining = options["retrain"]
     options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
     _require_purifiers(options)
+    _require_modes(options)
     report.require_writable(options["output_dir"])
     datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
     found, moved, image_rows, notes = [], [], {}, []
@@ -136,6 +143,13 @@ def _require_purifiers(options):
     unknown = sorted(set(options["purifiers"] or known) - known)
     if unknown:
         raise ValueError(f"`purifiers` must be among {sorted(known)}. Received: {unknown}")
+
+
+def _require_modes(options):
+    unknown = sorted(set(options["pgd_modes"] or ()) - set(vocabulary.GRADIENT_MODES))
+    if unknown:
+        choices = list(vocabulary.GRADIENT_MODES)
+        raise ValueError(f"`pgd_modes` must be among {choices}. Received: {unknown}")
 
 
 def _missing_note(dataset, missing, options):

@@ -32,6 +32,7 @@ OPTIONS = {
     "transfer": False,
     "pgd_steps": 0,
     "pgd_limit": 2,
+    "pgd_modes": None,
     "seed": None,
     "retrain": False,
     "train_steps": None,
@@ -99,6 +100,7 @@ def test_every_cell_is_measured_once(report_of):
         ("whitebox", "puvae", "pgd", "soft"),
         ("whitebox", "puvae", "pgd", "exact"),
         ("whitebox", "defensegan", "pgd", "bpda"),
+        ("whitebox", "defensegan", "pgd", "truncated"),
     }
     assert len(records) == len(cells)
     for name in ("report/records.jsonl", "results.jsonl"):
