@@ -22,6 +22,11 @@ setup(
     extras_require={
         "art": ["adversarial-robustness-toolbox>=1.20", "multiprocess"],
         "peers": ["torch==2.13.*"],  # for benchmarks/ alone
-        "test": ["pytest>=8", "ruff>=0.12"],
+        "test": [
+            "adversarial-robustness-toolbox>=1.20",
+            "multiprocess",  # ART imports it without asking for it
+            "pytest>=8",
+            "ruff>=0.12",
+        ],
     },
 )

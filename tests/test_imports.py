@@ -16,7 +16,7 @@ ROOT = Path(tfpurify.__file__).parents[1]
 ORDER = (
     *("vocabulary", "files", "embedded", "augmentation", "batching", "sources", "data"),
     *("losses", "checks", "records", "zoo", "layers", "optimizers"),
-    *("classifiers", "purifiers", "purified_classifier", "attacks", "evaluation", "export"),
+    *("classifiers", "purifiers", "purified_classifier", "attacks", "evaluation", "export", "art"),
     *(
         "study",
         "distances",

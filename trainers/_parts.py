@@ -38,9 +38,11 @@ def _name_and_command(trainer, options):
     return name, f"python -m trainers.{trainer} {flags}"
 
 
-def attack_part(dataset, epsilon, classifier=None):
-    """Returns the name of the attack on the bare classifier and the command that trains it."""
+def attack_part(dataset, epsilon, classifier=None, defense="none"):
+    """Returns the name of the whitebox attack on a defense and the command that trains it."""
     options = {"dataset": dataset, "epsilon": epsilon}
+    if defense != "none":
+        options |= {"defense": defense, "whitebox": True}
     if classifier is not None:
         options["classifier"] = classifier
     return _name_and_command("advgan", options)

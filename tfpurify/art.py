@@ -1,0 +1,203 @@
+"""Adapters to IBM's Adversarial Robustness Toolbox (ART), the extra `art`.
+
+Our purifiers as ART's preprocessing defences, our targets as ART's classifiers, and ART's attacks
+as attacks that `tfpurify.evaluate` takes.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from art.attacks import evasion
+from art.defences.preprocessor.preprocessor import PreprocessorTensorFlowV2
+from art.estimators.classification import TensorFlowV2Classifier
+
+from tfpurify.data import validate_images
+from tfpurify.purified_classifier import PurifiedClassifier
+from tfpurify.vocabulary import ART_ATTACKS
+
+
+class PurifierPreprocessor(PreprocessorTensorFlowV2):
+    """A purifier as a preprocessing defence: `TensorFlowV2Classifier(preprocessing_defences=...)`.
+
+    Args:
+        purifier: A `Purifier`.
+        gradient_mode: `exact`, `truncated`, `bpda` or `encoder`, as `PurifiedClassifier` has them.
+            `soft` needs the classifier: attack `as_art_classifier` of a soft target instead.
+        apply_fit: Whether ART purifies what it trains on.
+        apply_predict: Whether it purifies what it classifies.
+
+    Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
+
+    Raises:
+        ValueError: If the mode is another, or does not fit the purifier.
+    """
+
+    params = ["gradient_mode"]
+
+    def __init__(self, purifier, gradient_mode="exact", apply_fit=False, apply_predict=True):
+        super().__init__(is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
+        if gradient_mode == "soft":
+            raise ValueError(
+                "`gradient_mode` must not be 'soft', which classifies candidates: attack "
+                "`as_art_classifier(PurifiedClassifier(..., 'soft'))`. Received: 'soft'"
+            )
+        # A classifier that changes nothing leaves the purifier, with the mode's way back.
+        self._purified = PurifiedClassifier(
+            purifier, keras.layers.Identity(), gradient_mode=gradient_mode
+        )
+        self.purifier = purifier
+        self.gradient_mode = gradient_mode
+
+    def forward(self, x, y=None):
+        """Returns the purified images, with the gradient of the mode, and the labels as they came.
+
+        ART takes its gradients through this and not through `estimate_forward`, which does the
+        same.
+        """
+        return self._purified(x), y
+
+
+class _TargetClassifier(TensorFlowV2Classifier):
+    """ART's classifier of one of our targets; a dead gradient is an error, not a failed attack."""
+
+    def __init__(self, target, image_shape, num_classes):
+        super().__init__(
+            model=_compiled(target, image_shape),
+            nb_classes=num_classes,
+            input_shape=tuple(image_shape),
+            loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            clip_values=(0.0, 1.0),
+        )
+        is_soft = getattr(target, "gradient_mode", None) == "soft"
+        self._judge = _compiled(target.exact_logits, image_shape) if is_soft else self.model
+
+    def predict(self, x, batch_size=128, training_mode=False, **kwargs):
+        """Returns what the target says of images, of its `exact_logits` in the mode `soft`."""
+        del training_mode, kwargs
+        batches = range(0, len(x), batch_size)
+        return np.concatenate([self._judge(x[start : start + batch_size]) for start in batches])
+
+    def loss_gradient(self, x, y, training_mode=False, **kwargs):
+        """Returns the gradient of the cross entropy.
+
+        Raises:
+            ValueError: If it is not finite, or zero for a whole batch.
+        """
+        gradient = super().loss_gradient(x, y, training_mode, **kwargs)
+        values = np.asarray(gradient)
+        if not np.all(np.isfinite(values)):
+            raise ValueError("The gradient must be finite. Received: NaN or infinity")
+        if not np.any(values):
+            raise ValueError("The gradient must not vanish. Received: zero for a whole batch")
+        return gradient
+
+
+def _compiled(target, image_shape):
+    signature = [tf.TensorSpec((None, *image_shape), tf.float32)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def classify(images):
+        return tf.cast(target(images), tf.float32)
+
+    def call(images, training=False):
+        del training
+        return classify(tf.cast(images, tf.float32))
+
+    return call
+
+
+def as_art_classifier(target, image_shape, num_classes=10):
+    """Returns a target as ART's `TensorFlowV2Classifier`, with its gradient mode.
+
+    Args:
+        target: Callable, images -> logits: a classifier or a `PurifiedClassifier`.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of logits.
+    """
+    return _TargetClassifier(target, image_shape, num_classes)
+
+
+class ARTAttack:
+    """One of ART's attacks, held to an L-inf bound, as `attack(images, labels)`.
+
+    Args:
+        name: Of `vocabulary.ART_ATTACKS`: `fgsm`, `apgd_ce`, `apgd_dlr`, `cw_l2`, `square`,
+            `hopskipjump`. What the last but one, `cw_l2`, and `hopskipjump` find is clipped to the
+            bound, because ART's search knows only the least perturbation.
+        target: As for `as_art_classifier`.
+        image_shape: `(height, width, channels)`.
+        epsilon: L-inf bound, in (0, 1].
+        num_steps: Iterations; queries for `square`.
+        num_restarts: Of `apgd_*` and `square`.
+        seed: Of NumPy's generator, from which ART draws; HopSkipJump's start has none.
+
+    Raises:
+        ValueError: If an argument is out of its range, or a gradient is dead.
+
+    Source: Goodfellow et al. 2015 (FGSM); Croce and Hein 2020 (APGD); Carlini and Wagner 2017 (C&W
+    L2); Andriushchenko et al. 2020 (Square); Chen et al. 2020 (HopSkipJump). The code is ART's.
+    """
+
+    def __init__(self, name, target, image_shape, epsilon, num_steps=100, num_restarts=1, seed=0):
+        if name not in ART_ATTACKS:
+            raise ValueError(f"`name` must be one of {list(ART_ATTACKS)}. Received: name={name!r}")
+        if not 0 < epsilon <= 1:
+            raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
+        for argument, value in (("num_steps", num_steps), ("num_restarts", num_restarts)):
+            if value < 1:
+                raise ValueError(f"`{argument}` must be >= 1. Received: {argument}={value}")
+        self.name = name
+        self.epsilon = epsilon
+        self.seed = seed
+        self.image_shape = tuple(image_shape)
+        self.num_steps = num_steps
+        self.num_restarts = num_restarts
+        self._classifier = as_art_classifier(target, image_shape)
+
+    def __call__(self, images, labels):
+        """Attacks images (B, H, W, C) in [0, 1] with true labels (B,); returns images alike."""
+        images = np.asarray(images)
+        validate_images(images, self.image_shape)
+        np.random.seed(self.seed)  # noqa: NPY002  what ART draws from
+        # Anew each time: HopSkipJump counts on where its last call ended.
+        attack = _make(self.name, self._classifier, self.epsilon, self.num_steps, self.num_restarts)
+        attacked = attack.generate(images, np.asarray(labels))
+        low, high = np.maximum(images - self.epsilon, 0.0), np.minimum(images + self.epsilon, 1.0)
+        return np.clip(attacked, low, high).astype(np.float32)
+
+
+def _make(name, classifier, epsilon, num_steps, num_restarts):
+    batch_size = 128
+    if name == "fgsm":
+        return evasion.FastGradientMethod(
+            classifier, eps=epsilon, eps_step=epsilon, batch_size=batch_size
+        )
+    if name.startswith("apgd"):
+        # Without a name, ART takes the estimator's loss: its own cross entropy needs Keras 2.
+        loss = None if name == "apgd_ce" else "difference_logits_ratio"
+        return evasion.AutoProjectedGradientDescent(
+            classifier,
+            eps=epsilon,
+            eps_step=2 * epsilon,
+            max_iter=num_steps,
+            nb_random_init=num_restarts,
+            batch_size=batch_size,
+            loss_type=loss,
+            verbose=False,
+        )
+    if name == "cw_l2":
+        return evasion.CarliniL2Method(
+            classifier, max_iter=num_steps, batch_size=batch_size, verbose=False
+        )
+    if name == "square":
+        return evasion.SquareAttack(
+            classifier,
+            eps=epsilon,
+            max_iter=num_steps,
+            nb_restarts=num_restarts,
+            batch_size=batch_size,
+            verbose=False,
+        )
+    return evasion.HopSkipJump(
+        classifier, norm=np.inf, max_iter=num_steps, batch_size=batch_size, verbose=False
+    )
