@@ -74,13 +74,16 @@ def point(purifier, classifier, batches, options):
         _measure.in_turn({"whole": lambda i=i: target(image[i : i + 1])}, 1, warm_up=i == 0)
         for i in range(options["single_images"])
     ]
+    batched = _measure.spread([1e3 * value / BATCH_SIZE for value in seconds])
+    alone = _measure.spread([1e3 * one["whole"][0] for one in single])
     return {
         "n": len(clean),
         "accuracy": float(clean.mean()),
         "robust_accuracy": float(adversarial.mean()),
         "attack_success_rate": float((~adversarial[clean]).mean()),
-        "ms_per_image": 1e3 * float(np.median(seconds)) / BATCH_SIZE,
-        "single_image_ms": 1e3 * float(np.median([one["whole"][0] for one in single])),
+        "ms_per_image": batched["median"],
+        "single_image_ms": alone["median"],
+        "spread": {"ms_per_image": batched, "single_image_ms": alone},
     }
 
 

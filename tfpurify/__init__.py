@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AdvGAN": "tfpurify.attacks.advgan",
+    "AdversarialPuVAE": "tfpurify.purifiers.adversarial_puvae",
     "DATASETS": "tfpurify.data",
     "DCGAN": "tfpurify.purifiers.dcgan",
     "DatasetSpec": "tfpurify.data",
@@ -21,6 +22,7 @@ _PUBLIC = {
     "PurifiedClassifier": "tfpurify.purified_classifier",
     "Purifier": "tfpurify.purifiers.base",
     "Classifier": "tfpurify.classifiers",
+    "WorstCase": "tfpurify.attacks.worst_case",
     "build_classifier": "tfpurify.classifiers",
     "evaluate": "tfpurify.evaluation",
     "list_presets": "tfpurify.zoo",

@@ -17,7 +17,7 @@ from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RECORD_KEYS, THREA
 
 _CHOICES = {
     "data_source": tuple(source for source in DATA_SOURCES if source != "auto"),
-    "gradient_mode": (None, *GRADIENT_MODES),
+    "gradient_mode": (None, *GRADIENT_MODES, "strongest"),  # several, the worst for each image
     "threat_model": THREAT_MODELS,
 }
 _RATE_KEYS = (

@@ -76,6 +76,11 @@ def attack(options):
     known = (None,)
     if is_through_purifier:
         known = _MODES[defense if defense in _MODES else defense.partition("_")[0]]
+    if options["gradient_mode"] and not is_through_purifier:
+        raise ValueError(
+            "`gradient_mode` needs a `defense` that the attacker knows. "
+            f"Received: defense={defense!r}, threat_model={options['threat_model']!r}"
+        )
     modes = tuple(options["gradient_mode"] or known)
     deployed = classifier if purifier is None else PurifiedClassifier(purifier, classifier)
     signature = [tf.TensorSpec((None, *classifier.image_shape), tf.float32)]

@@ -11,6 +11,9 @@ _UNSATURATED = 1e9  # past every margin a float32 classifier can show
 class WorstCase:
     """Runs attacks in turn, each on the images that none before it has fooled the target with.
 
+    As in AutoAttack (Croce and Hein 2020, section 5). A later attack sees fewer images than
+    alone, and its random starts, which follow an image's place in the batch, are others.
+
     Args:
         attacks: Dictionary of name -> `attack(images, labels)`, in the order of their turn.
         target: Callable, images -> logits: what is deployed. It decides what has succeeded.
