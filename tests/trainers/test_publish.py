@@ -12,6 +12,7 @@ from tfpurify.attacks.distillation import DynamicAdvGAN
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
 from tfpurify.purified_classifier import PurifiedClassifier
+from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
 from tfpurify.purifiers.dcgan import DCGAN, Generator
 from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.purifiers.puvae import PuVAE
@@ -135,6 +136,16 @@ def test_an_unfinished_run_is_refused(tmp_path):
         publish.publish({"run": tmp_path, "name": None, "zoo_dir": tmp_path / "zoo"})
     with pytest.raises(ValueError, match="`run` must be a run's folder"):
         publish.publish({"run": None, "name": None, "zoo_dir": None})
+
+
+def test_an_adversarial_puvae_stays_one():
+    model = AdversarialPuVAE((8, 8, 1), latent_dim=4, classifier=keras.layers.Flatten())
+    model.build()
+    copy = publish.inference_model(model)
+    assert type(copy) is AdversarialPuVAE
+    assert copy.classifier is None
+    images = np.random.default_rng(0).uniform(size=(2, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
 
 
 def test_an_encoder_brings_its_preconditioner_and_no_generator(tmp_path):
