@@ -12,6 +12,7 @@ from art.defences.preprocessor.preprocessor import PreprocessorTensorFlowV2
 from art.estimators.classification import TensorFlowV2Classifier
 
 from tfpurify.data import validate_images
+from tfpurify.losses import require_epsilon
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.vocabulary import ART_ATTACKS
 
@@ -141,8 +142,7 @@ class ARTAttack:
     def __init__(self, name, target, image_shape, epsilon, num_steps=100, num_restarts=1, seed=0):
         if name not in ART_ATTACKS:
             raise ValueError(f"`name` must be one of {list(ART_ATTACKS)}. Received: name={name!r}")
-        if not 0 < epsilon <= 1:
-            raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
+        require_epsilon(epsilon)
         for argument, value in (("num_steps", num_steps), ("num_restarts", num_restarts)):
             if value < 1:
                 raise ValueError(f"`{argument}` must be >= 1. Received: {argument}={value}")

@@ -8,6 +8,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+# Past every margin that a float32 classifier can show: with this `kappa` no image stops counting.
+UNSATURATED = 1e9
+
 
 def _check_same_shape(**tensors):
     (first, a), (second, b) = tensors.items()
@@ -62,6 +65,16 @@ def require_gradient(gradient, where, is_active=True):
     )
     with tf.control_dependencies([op for op in (finite, alive) if op is not None]):
         return tf.identity(gradient)
+
+
+def require_epsilon(epsilon):
+    """Refuses an L-inf bound outside (0, 1].
+
+    Raises:
+        ValueError: If it is.
+    """
+    if not 0 < epsilon <= 1:
+        raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
 
 
 def require_target_class(target_class, num_classes=None):

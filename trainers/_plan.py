@@ -71,6 +71,14 @@ class Cell:
         return [role for role in (self.classifier, purifier, prior, self.attacker) if role]
 
 
+# The modes that a defence is attacked through, the strongest that was found first.
+GRADIENT_MODES = {
+    "none": (None,),
+    "puvae": ("soft", "exact"),
+    "defensegan": ("truncated", "bpda"),
+    "defensegan_fast": ("exact", "encoder", "bpda"),
+}
+
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
 
 STUDY_CELLS = (

@@ -21,12 +21,6 @@ _SECONDS = {"none": 0.001, "puvae": 0.01, "defensegan": 0.14, "defensegan_fast":
 _PGD_STEP_SECONDS = {"none": 0.002, "puvae": 0.02, "defensegan": 0.003, "defensegan_fast": 0.008}
 _WHOLE_DESCENT_SECONDS = 0.17  # of a PGD step through all of DefenseGAN's descent
 _BATCH_SIZE = {"none": 250, "puvae": 100, "defensegan": 64, "defensegan_fast": 64}
-_PGD_MODES = {
-    "none": (None,),
-    "puvae": ("soft", "exact"),
-    "defensegan": ("bpda", "truncated"),
-    "defensegan_fast": ("exact", "encoder", "bpda"),
-}
 
 
 class Study:
@@ -99,7 +93,7 @@ class Study:
         return [
             (cell, mode)
             for cell in cells
-            for mode in _PGD_MODES[cell.purifier]
+            for mode in _plan.GRADIENT_MODES[cell.purifier]
             if not asked or mode in asked
         ]
 

@@ -13,13 +13,6 @@ from trainers import _flags
 
 _ATTACKS = ("advgan", "pgd", *vocabulary.ART_ATTACKS)
 _NEEDS_NO_GRADIENT = ("advgan", "square", "hopskipjump")
-# The modes that a defence is attacked through, the strongest that was found first.
-_MODES = {
-    "none": (None,),
-    "puvae": ("soft", "exact"),
-    "defensegan": ("truncated", "bpda"),
-    "defensegan_fast": ("exact", "encoder", "bpda"),
-}
 
 
 def define_flags():
@@ -75,7 +68,8 @@ def attack(options):
     is_through_purifier = purifier is not None and options["threat_model"] == "whitebox"
     known = (None,)
     if is_through_purifier:
-        known = _MODES[defense if defense in _MODES else defense.partition("_")[0]]
+        kind = defense if defense in _plan.GRADIENT_MODES else defense.partition("_")[0]
+        known = _plan.GRADIENT_MODES[kind]
     if options["gradient_mode"] and not is_through_purifier:
         raise ValueError(
             "`gradient_mode` needs a `defense` that the attacker knows. "

@@ -74,8 +74,7 @@ class AdvGAN(AdversarialModel):
     ):
         # Not its images: bfloat16 has 8 bits, so that 8/255 would be one or two steps of it.
         super().__init__(**{"autocast": False, **kwargs})
-        if not 0 < epsilon <= 1:
-            raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
+        losses.require_epsilon(epsilon)
         losses.require_target_class(target_class)
         for name, value, choices in (
             ("adversarial_loss", adversarial_loss, ADVERSARIAL_LOSSES),

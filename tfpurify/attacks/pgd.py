@@ -6,10 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfpurify.data import validate_images
-from tfpurify.losses import margin_loss, require_gradient
+from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon, require_gradient
 
-# Past every margin a float32 classifier can show, so that an image already fooled moves on.
-_UNSATURATED = 1e9
 # What `require_gradient` says, inside the trace that TensorFlow puts around it.
 _GRADIENT_MESSAGE = re.compile(r"The gradient through [^\[\]]+")
 
@@ -46,8 +44,7 @@ class PGD:
     def __init__(
         self, target, epsilon, num_steps=100, step_size=None, seed=0, evaluation_target=None
     ):
-        if not 0 < epsilon <= 1:
-            raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
+        require_epsilon(epsilon)
         if num_steps < 1:
             raise ValueError(f"`num_steps` must be >= 1. Received: num_steps={num_steps}")
         if step_size is not None and step_size <= 0:
@@ -108,7 +105,7 @@ class PGD:
         # Watched variables would put a whole descent on the tape, even one that `bpda` steps over.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            margin = margin_loss(self.target(images), labels, kappa=_UNSATURATED)
+            margin = margin_loss(self.target(images), labels, kappa=UNSATURATED)
             total = tf.reduce_sum(margin)
         gradient = require_gradient(tape.gradient(total, images), "the target of PGD")
         if self.evaluation_target is None:
@@ -117,7 +114,7 @@ class PGD:
 
     def _score(self, images, labels):
         judge = self.target if self.evaluation_target is None else self.evaluation_target
-        return margin_loss(judge(images), labels, kappa=_UNSATURATED)
+        return margin_loss(judge(images), labels, kappa=UNSATURATED)
 
 
 def _keep_lower(best, best_margin, images, margin):

@@ -3,9 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfpurify.losses import margin_loss
-
-_UNSATURATED = 1e9  # past every margin a float32 classifier can show
+from tfpurify.losses import UNSATURATED, margin_loss
 
 
 class WorstCase:
@@ -52,4 +50,4 @@ class WorstCase:
 
     def _margins(self, images, labels):
         logits = self.target(tf.convert_to_tensor(images))
-        return margin_loss(logits, labels, kappa=_UNSATURATED).numpy()
+        return margin_loss(logits, labels, kappa=UNSATURATED).numpy()

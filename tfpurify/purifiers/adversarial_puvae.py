@@ -8,7 +8,6 @@ from tfpurify import losses
 from tfpurify.purifiers.base import candidate_errors, soft_logits
 from tfpurify.purifiers.puvae import PuVAE
 
-_UNSATURATED = 1e9  # past every margin, so that the attack goes on where it has succeeded
 _VALIDATION_STEPS = 10  # of the attack that `adversarial_accuracy` is measured under
 
 
@@ -57,8 +56,7 @@ class AdversarialPuVAE(PuVAE):
         **kwargs,
     ):
         super().__init__(image_shape, **kwargs)
-        if not 0 < epsilon <= 1:
-            raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
+        losses.require_epsilon(epsilon)
         if attack_steps < 1:
             raise ValueError(f"`attack_steps` must be >= 1. Received: attack_steps={attack_steps}")
         self.epsilon = epsilon
@@ -137,7 +135,7 @@ class AdversarialPuVAE(PuVAE):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(attacked)
                 logits = self._soft_logits(attacked, self.candidates(attacked))
-                margin = ops.sum(losses.margin_loss(logits, labels, _UNSATURATED))
+                margin = ops.sum(losses.margin_loss(logits, labels, losses.UNSATURATED))
             gradient = losses.require_gradient(tape.gradient(margin, attacked), "the purifier")
             attacked = attacked - 2.5 * epsilon / num_steps * ops.sign(gradient)
             return step + 1, ops.clip(attacked, low, high)
