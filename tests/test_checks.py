@@ -1,6 +1,20 @@
+import inspect
+
+import numpy as np
 import pytest
 
-from tfpurify.checks import check_whitebox_strongest, run_checks
+from tfpurify import checks
+from tfpurify.checks import (
+    MEANINGS,
+    check_converged,
+    check_gradient_norms,
+    check_randomness,
+    check_whitebox_strongest,
+    compare_records,
+    flag_names,
+    run_checks,
+    with_flags,
+)
 
 CLEAN_RESULT = {
     "n": 1000,
@@ -42,3 +56,74 @@ def test_whitebox_below_blind_is_flagged():
     assert check_whitebox_strongest(strong, blind) is None
     with pytest.raises(ValueError, match="agree on `epsilon`. Received: 0.2 and 0.1"):
         check_whitebox_strongest(strong, {**blind, "epsilon": 0.1})
+
+
+def cell(threat_model="whitebox", attack="pgd", rate=0.5, mode=None, epsilon=0.2, **fields):
+    shared = {"dataset": "mnist", "split": "test", "classifier": "cnn", "purifier": "puvae"}
+    return {
+        **shared,
+        "threat_model": threat_model,
+        "attack": attack,
+        "attack_success_rate": rate,
+        "gradient_mode": mode,
+        "epsilon": epsilon,
+        "checks": [],
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "other", "flag"),
+    [
+        (cell(rate=0.3), cell("blind", rate=0.4), "whitebox_below_blind"),
+        (cell(rate=0.3), cell("blackbox", "square", rate=0.4), "whitebox_below_blackbox"),
+        (cell("blind", rate=0.3), cell("blackbox", "square", rate=0.4), "blind_below_blackbox"),
+        (cell(rate=0.3), cell(attack="fgsm", rate=0.4), "iterative_below_single_step"),
+        (
+            cell(attack="worst_case", rate=0.3, mode="strongest"),
+            cell(attack="fgsm", rate=0.4, mode="soft"),
+            "iterative_below_single_step",
+        ),
+        (cell(rate=0.3), cell("blackbox", "noise", rate=0.2), "noise_as_strong"),
+        (cell(rate=0.3), cell(rate=0.8, epsilon=1.0), "full_budget_fails"),
+    ],
+)
+def test_a_second_record_raises_its_flag(record, other, flag):
+    assert [(found, name.split(":")[0]) for found, name in compare_records([record, other])] == [
+        (record, flag)
+    ]
+    (flagged, untouched) = with_flags([record, other])
+    assert flag_names(flagged) == (flag,) and not untouched["checks"] and not record["checks"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        cell("blind", rate=0.1),
+        cell(attack="fgsm", rate=0.1),
+        cell(attack="fgsm", rate=0.9, mode="bpda"),  # another way through the purifier
+        cell("blackbox", "noise", rate=0.01),
+        cell(rate=1.0, epsilon=1.0),
+        cell(rate=0.9, attack="apgd_ce"),
+        cell("blind", rate=0.9, purifier="defensegan"),
+        cell("blind", rate=0.9, epsilon=0.3),
+        cell("blind", rate=None),
+    ],
+)
+def test_records_that_agree_raise_nothing(other):
+    assert not list(compare_records([cell(rate=0.5), other]))
+
+
+def test_each_check_of_an_attack_knows_its_limit():
+    assert check_gradient_norms([1.0] * 9 + [0.0]) is None
+    assert check_gradient_norms([1.0] * 8 + [0.0, np.nan]).startswith("dead_gradient: zero or not")
+    assert check_converged(2, 100) is None
+    assert check_converged(3, 100) == "not_converged: twice the steps fool 3 of 100 images more"
+    assert check_randomness({"fixed": 0.5, "fresh": 0.45, "majority": 0.41}) is None
+    assert "0.3000 fresh" in check_randomness({"fixed": 0.5, "fresh": 0.3, "majority": 0.5})
+    assert check_randomness({"fixed": 0.5, "fresh": None, "majority": 0.5}) is None
+
+
+def test_every_flag_has_a_meaning():
+    source = inspect.getsource(checks)
+    assert all(source.count(name) >= 2 for name in MEANINGS if "_below_" not in name)

@@ -279,3 +279,21 @@ def test_evaluation_holds_a_few_batches_however_many_there_are():
     found = evaluate(batches(40), classifier, attack=lambda images, _: images, epsilon=0.1)
     assert found["n"] == 80
     assert max(alive) <= 3
+
+
+def test_a_mean_squared_bound_is_another_norm():
+    images, labels = batch([0.4], [0])
+
+    def one_pixel(images, labels):
+        changed = np.array(images)
+        changed[:, 0, 0] += 0.4
+        return changed
+
+    result = evaluate(
+        [(images, labels)], classifier, attack=one_pixel, epsilon=0.05, norm="mean_squared"
+    )
+    assert result["max_perturbation"] == pytest.approx(0.16 / 4)
+    with pytest.raises(ValueError, match="must stay within epsilon=0.05"):
+        evaluate([(images, labels)], classifier, attack=one_pixel, epsilon=0.05)
+    with pytest.raises(ValueError, match="`norm` must be one of"):
+        evaluate([(images, labels)], classifier, attack=one_pixel, epsilon=0.05, norm="l1")

@@ -19,6 +19,7 @@ ORDER = (
     *("classifiers", "purifiers", "purified_classifier", "attacks", "evaluation", "export", "art"),
     *(
         "study",
+        "diagnostics",
         "distances",
         "frontier",
         "page",

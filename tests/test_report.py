@@ -73,7 +73,9 @@ def test_each_cell_has_n_interval_and_the_studys_number(records, render):
     assert "98.0 [" in blind  # purified clean accuracy
     assert "study 90.6" in line_of(text, "whitebox", "DefenseGAN", "not measured")
     assert "99.0 [" in line_of(text, "MNIST", "study 99.5")
-    assert "few_images: so few" in line_of(text, "AdvGAN (soft)", "few_images")
+    assert "few_images: so few" in line_of(text, "AdvGAN (soft)", "few_images:")
+    assert "few_images" in line_of(text, "AdvGAN (soft)", "study 74.1")
+    assert "wider than 10 points" in line_of(text, "`few_images`")
     assert "embedded sample" in text
 
 
@@ -100,6 +102,28 @@ def test_pgd_has_its_own_rows_and_never_takes_advgans(records):
     assert "80.0" in line_of(text, "AdvGAN (soft)", "study 74.1")
     assert "70.0" in line_of(text, "PGD (soft)", "n=200", "not in study")
     assert "40.0" in line_of(text, "PGD (exact)", "n=200", "not in study")
+
+
+def test_the_worst_case_stands_beside_advgans_rate_and_in_no_row_of_its_own(records):
+    mode = {"gradient_mode": "strongest"}
+    records.append(record("whitebox", "puvae", rate=0.9, attack="worst_case", n=100, **mode))
+    text = report.tables_text(records)
+    assert "90.0 [82.6, 94.5] (n=100)" in line_of(text, "AdvGAN (soft)", "study 74.1")
+    assert "worst case (strongest)" not in text.split("Notes:")[0]
+    assert "worst case (strongest), whitebox: ASR 90.0" in "\n".join(summary_lines(records))
+
+
+def test_what_only_a_worst_case_measured_has_a_row(records):
+    assert "adversarially" not in report.tables_text(records)
+    records.append(record("whitebox", "puvae_adversarial", rate=0.08, attack="worst_case"))
+    line = line_of(report.tables_text(records), "whitebox", "PuVAE (adversarially trained)")
+    assert "not measured" in line and "8.0 [6.5, 9.8] (n=1000)" in line and "98.0 [" in line
+
+
+def test_a_flag_between_records_stands_in_the_row_of_the_number(records):
+    records.append(record("blind", "puvae", rate=0.85, n=5000))
+    line = line_of(report.tables_text(records), "AdvGAN (soft)", "study 74.1")
+    assert "whitebox_below_blind" in line
 
 
 @pytest.mark.parametrize(

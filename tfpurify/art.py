@@ -4,17 +4,21 @@ Our purifiers as ART's preprocessing defences, our targets as ART's classifiers,
 as attacks that `tfpurify.evaluate` takes.
 """
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
 from art.attacks import evasion
+from art.defences import preprocessor
 from art.defences.preprocessor.preprocessor import PreprocessorTensorFlowV2
 from art.estimators.classification import TensorFlowV2Classifier
 
-from tfpurify.data import validate_images
+from tfpurify.data import validate_if_eager, validate_images
 from tfpurify.losses import require_epsilon
 from tfpurify.purified_classifier import PurifiedClassifier
-from tfpurify.vocabulary import ART_ATTACKS
+from tfpurify.purifiers.base import Purifier
+from tfpurify.vocabulary import ART_ATTACKS, BASELINES
 
 
 class PurifierPreprocessor(PreprocessorTensorFlowV2):
@@ -56,6 +60,54 @@ class PurifierPreprocessor(PreprocessorTensorFlowV2):
         same.
         """
         return self._purified(x), y
+
+
+class ARTPurifier(Purifier):
+    """One of ART's preprocessing defences as a purifier: a baseline to stand beside ours.
+
+    It has no gradient, so `bpda` is the only gradient mode that goes through; and it cannot be
+    exported.
+
+    Args:
+        name: Of `vocabulary.BASELINES`: `jpeg`, compression at quality 75, or `bit_depth`, which
+            rounds pixels: to 1 bit where there is one channel, else to 4.
+        image_shape: `(height, width, channels)`.
+
+    Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
+    Outputs: purified images, the same.
+
+    Raises:
+        ValueError: If the name is another.
+
+    Source: Dziugaite et al. 2016 and Das et al. 2017 (JPEG); Xu et al. 2018, section III (bit
+    depth). The code is ART's.
+
+    Limitations: both fall to BPDA on colour images (Athalye et al. 2018, section 5.2).
+    """
+
+    def __init__(self, name, image_shape, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.image_shape = tuple(image_shape)
+        options = {"clip_values": (0.0, 1.0), "apply_predict": True}
+        if name == "jpeg":
+            self._defence = preprocessor.JpegCompression(
+                quality=75, channels_first=False, **options
+            )
+        elif name == "bit_depth":
+            is_grey = image_shape[-1] == 1
+            self._defence = preprocessor.FeatureSqueezing(bit_depth=1 if is_grey else 4, **options)
+        else:
+            raise ValueError(f"`name` must be one of {list(BASELINES)}. Received: name={name!r}")
+
+    def call(self, images, training=False):
+        validate_if_eager(images, self.image_shape)
+        images = tf.convert_to_tensor(images)
+        purified_images = tf.numpy_function(self._defend, [images], images.dtype)
+        purified_images.set_shape(images.shape)
+        return purified_images
+
+    def _defend(self, images):
+        return self._defence(images)[0].astype(images.dtype)
 
 
 class _TargetClassifier(TensorFlowV2Classifier):
@@ -123,13 +175,14 @@ class ARTAttack:
 
     Args:
         name: Of `vocabulary.ART_ATTACKS`: `fgsm`, `apgd_ce`, `apgd_dlr`, `cw_l2`, `square`,
-            `hopskipjump`. What the last but one, `cw_l2`, and `hopskipjump` find is clipped to the
-            bound, because ART's search knows only the least perturbation.
+            `hopskipjump`, `pgd_l2`. What `cw_l2` and `hopskipjump` find is clipped to the bound,
+            because ART's search knows only the least perturbation.
         target: As for `as_art_classifier`.
         image_shape: `(height, width, channels)`.
-        epsilon: L-inf bound, in (0, 1].
+        epsilon: L-inf bound, in (0, 1]; of `pgd_l2` the bound on the mean over pixels of the
+            squared difference.
         num_steps: Iterations; queries for `square`.
-        num_restarts: Of `apgd_*` and `square`.
+        num_restarts: Of `apgd_*`, `square` and `pgd_l2`.
         seed: Of NumPy's generator, from which ART draws; HopSkipJump's start has none.
 
     Raises:
@@ -162,6 +215,8 @@ class ARTAttack:
         # Anew each time: HopSkipJump counts on where its last call ended.
         attack = _make(self.name, self._classifier, self.epsilon, self.num_steps, self.num_restarts)
         attacked = attack.generate(images, np.asarray(labels))
+        if self.name == "pgd_l2":
+            return attacked.astype(np.float32)
         low, high = np.maximum(images - self.epsilon, 0.0), np.minimum(images + self.epsilon, 1.0)
         return np.clip(attacked, low, high).astype(np.float32)
 
@@ -188,6 +243,19 @@ def _make(name, classifier, epsilon, num_steps, num_restarts):
     if name == "cw_l2":
         return evasion.CarliniL2Method(
             classifier, max_iter=num_steps, batch_size=batch_size, verbose=False
+        )
+    if name == "pgd_l2":
+        # A little inside, so that float32 does not step over the bound.
+        radius = (1.0 - 1e-4) * math.sqrt(epsilon * math.prod(classifier.input_shape))
+        return evasion.ProjectedGradientDescentNumpy(
+            classifier,
+            norm=2,
+            eps=radius,
+            eps_step=2.5 * radius / num_steps,
+            max_iter=num_steps,
+            num_random_init=num_restarts,
+            batch_size=batch_size,
+            verbose=False,
         )
     if name == "square":
         return evasion.SquareAttack(

@@ -1,6 +1,20 @@
 """What stands in the cells and rows of the tables, made from records."""
 
+from tfpurify.checks import flag_names
 from tfpurify.study import STUDY_EPSILON, display, display_attack, pick, rank, study_records
+
+ATTACK_HEADER = (
+    "Data set",
+    "Threat model",
+    "Purifier",
+    "Attack",
+    "ASR",
+    "Study",
+    "Worst case",
+    "1 - robust accuracy",
+    "Purified clean accuracy",
+    "Checks raised",
+)
 
 
 def rate_text(rate, n):
@@ -40,24 +54,28 @@ def cost_text(record):
 
 
 def other_attacks(records, dataset, cell, epsilon=STUDY_EPSILON):
-    """Returns the best record of each attack and gradient mode, but for the one `pick` takes."""
+    """Returns the best record of each attack and gradient mode.
+
+    But for the one that `pick` takes and the worst case, which stand in the cell's own row.
+    """
     best, picked = {}, pick(records, dataset, *cell, epsilon=epsilon)
     for record in study_records(records, dataset, epsilon):
         key = (record["attack"], record["gradient_mode"])
         is_here = (record["threat_model"], record["purifier"]) == cell
-        if is_here and record["attack"] != "none":
+        if is_here and record["attack"] not in ("none", "worst_case"):
             best[key] = max(best.get(key, record), record, key=rank)
     return [record for record in best.values() if record is not picked]
 
 
-def attack_row(dataset, cell, record, study):
-    """Returns one row: what was attacked and how, the ASR, the study's, error and cost.
+def attack_row(dataset, cell, record, study, worst=None):
+    """Returns one row of `ATTACK_HEADER`.
 
     Args:
         dataset: Name of the data set.
         cell: Threat model and purifier.
         record: What was measured, or None.
         study: The study's figure in words.
+        worst: The record of the cell's worst case; None in a row of another attack on the cell.
     """
     threat_model, purifier = cell
     error, cost, attack = "not measured", "not measured", display("advgan")
@@ -65,11 +83,36 @@ def attack_row(dataset, cell, record, study):
         attack = display_attack(record["attack"], record["gradient_mode"])
         if record["robust_accuracy"] is not None:
             error = rate_text(1 - record["robust_accuracy"], record["n"])
-        cost = rate_text(record["purified_clean_accuracy"], record["n"])
+    known = record or worst
+    if known is not None:
+        cost = rate_text(known["purified_clean_accuracy"], known["n"])
     if purifier == "none":
         cost = "no purifier"
-    words = (display(dataset), threat_model, display(purifier), attack)
-    return (*words, success_text(record), study, error, cost)
+    flags = [name for one in (record, worst) if one is not None for name in flag_names(one)]
+    return (
+        *(display(dataset), threat_model, display(purifier), attack),
+        *(success_text(record), study, "" if worst is None else success_text(worst)),
+        *(error, cost, ", ".join(dict.fromkeys(flags))),
+    )
+
+
+def cell_rows(records, dataset, cell, study, others=""):
+    """Returns a cell's own row, with its worst case, and one for each other attack on it.
+
+    Args:
+        records: The records to choose from.
+        dataset: Name of the data set.
+        cell: Threat model and purifier.
+        study: The study's figure in words.
+        others: What the words of the other attacks start with.
+    """
+    worst = pick(records, dataset, *cell, attack="worst_case")
+    rows = [attack_row(dataset, cell, pick(records, dataset, *cell), study, worst)]
+    return rows + [
+        attack_row(dataset, cell, other, "not in study")
+        for other in other_attacks(records, dataset, cell)
+        if other["attack"].startswith(others)
+    ]
 
 
 def is_bound(record):

@@ -3,7 +3,38 @@
 A flag is one line, `name: what was seen`.
 """
 
+import numpy as np
 from absl import logging
+
+# What each flag means for the reader of the number beside it.
+MEANINGS = {
+    "purifier_cost": "The purifier costs more than 10 points of clean accuracy.",
+    "no_success_rate": "No image is right without an attack, so there is nothing to succeed on.",
+    "attack_moved_nothing": "The attack returned its images: the figure is none of an attack.",
+    "budget_unused": "The attack left half of its budget or more: it could have gone further.",
+    "few_images": "The 95 % interval is wider than 10 points.",
+    "whitebox_below_blind": "An attacker who knows less did better: the whitebox figure is a lower "
+    "bound.",
+    "whitebox_below_blackbox": "An attacker who knows nothing did better: the whitebox figure is a "
+    "lower bound.",
+    "blind_below_blackbox": "An attacker who knows nothing did better: the blind figure is a lower "
+    "bound.",
+    "iterative_below_single_step": "One step did better than many: the gradient misleads, and the "
+    "figure is a lower bound.",
+    "noise_as_strong": "Random noise of the same size does half as much or more: what is measured "
+    "is not the attack.",
+    "full_budget_fails": "With a budget of 1, which can turn any image into any other, the attack "
+    "still fails: the figures at smaller budgets are lower bounds.",
+    "dead_gradient": "The gradient is zero or not finite for more than a tenth of the images.",
+    "not_converged": "Twice the steps fool more than 2 % of the images more: the figure is a lower "
+    "bound.",
+    "randomness_decides": "New random starts, or a vote over several, change the success rate by "
+    "more than 10 points: the attack was fitted to one draw.",
+}
+_ITERATIVE = ("pgd", "apgd_ce", "apgd_dlr", "worst_case")
+_YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
+_KNOWLEDGE = ("none", "blackbox", "blind", "whitebox")
+_SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
 
 def check_purifier_cost(evaluation, tolerance=0.10):
@@ -44,13 +75,55 @@ def check_interval_width(evaluation, width=0.10):
     return f"few_images: the success rate is only known to lie in [{low:.4f}, {high:.4f}]"
 
 
-def check_whitebox_strongest(whitebox, weaker):
-    """Flags a whitebox attack that does worse than one which knows less: it is the weak part.
+def check_gradient_norms(norms, share=0.10):
+    """Flags gradients that are zero or not finite for more than a `share` of the images.
 
     Args:
-        whitebox: A record with threat model `whitebox`.
-        weaker: A `blind` or `blackbox` record, or `whitebox` evaluation of a transferred attack, on
-            the same data set, classifier, purifier and epsilon.
+        norms: L2 norms of the gradient at each image, `(n,)`, of one gradient mode.
+        share: In [0, 1).
+    """
+    norms = np.asarray(norms)
+    dead = int(np.sum(~(np.isfinite(norms) & (norms > 0))))
+    if dead <= share * len(norms):
+        return None
+    return f"dead_gradient: zero or not finite at {dead} of {len(norms)} images"
+
+
+def check_converged(fooled_by_more, n, share=0.02):
+    """Flags an attack that fools more than a `share` of the images more with twice its steps.
+
+    Args:
+        fooled_by_more: How many images only the longer attack fooled.
+        n: All images.
+        share: In [0, 1).
+    """
+    if fooled_by_more <= share * n:
+        return None
+    return f"not_converged: twice the steps fool {fooled_by_more} of {n} images more"
+
+
+def check_randomness(rates, tolerance=0.10):
+    """Flags an attack whose success depends on the purifier's draw.
+
+    Args:
+        rates: Success rates by randomness: `fixed`, as served, `fresh` and `majority`.
+        tolerance: Largest difference from `fixed` that passes.
+    """
+    if None in rates.values():
+        return None
+    if max(abs(rate - rates["fixed"]) for rate in rates.values()) <= tolerance:
+        return None
+    words = ", ".join(f"{rate:.4f} {name}" for name, rate in rates.items())
+    return f"randomness_decides: success rates {words}"
+
+
+def check_whitebox_strongest(stronger, weaker):
+    """Flags an attack that does worse than one which knows less: it is the weak part.
+
+    Args:
+        stronger: A record with threat model `whitebox` or `blind`.
+        weaker: A record of one that knows less, on the same data set, classifier, purifier and
+            epsilon.
 
     Returns:
         The flag, or None.
@@ -58,39 +131,113 @@ def check_whitebox_strongest(whitebox, weaker):
     Raises:
         ValueError: If the records are not of one setting, or carry no success rate.
     """
-    for key in ("dataset", "split", "classifier", "purifier", "epsilon"):
-        if whitebox[key] != weaker[key]:
-            raise ValueError(
-                f"records must agree on `{key}`. Received: {whitebox[key]} and {weaker[key]}"
-            )
-    strong, weak = whitebox["attack_success_rate"], weaker["attack_success_rate"]
-    if strong is None or weak is None:
-        raise ValueError(f"records must carry a success rate. Received: {strong} and {weak}")
+    strong, weak = _success_rates(stronger, weaker)
     if strong >= weak:
         return None
+    names = stronger["threat_model"], weaker["threat_model"]
     return (
-        f"whitebox_below_{weaker['threat_model']}: success rate {strong:.4f} whitebox against "
-        f"{weak:.4f} {weaker['threat_model']}; suspect masked gradients or an attack stopped early"
+        f"{names[0]}_below_{names[1]}: success rate {strong:.4f} {names[0]} against {weak:.4f} "
+        f"{names[1]}; suspect masked gradients or an attack stopped early"
     )
 
 
-def compare_threat_models(records):
-    """Yields each whitebox record with each flag of `check_whitebox_strongest` that it raises."""
-    for whitebox in records:
-        if whitebox["threat_model"] != "whitebox":
-            continue
-        for weaker in records:
-            is_weaker = weaker["threat_model"] in ("blind", "blackbox")
-            is_same = all(
-                weaker[key] == whitebox[key]
-                for key in ("dataset", "split", "purifier", "classifier", "epsilon")
+def check_iterative_strongest(iterative, single_step):
+    """Flags an iterative attack that does worse than a single step through the same gradient.
+
+    Arguments and errors as for `check_whitebox_strongest`.
+    """
+    many, one = _success_rates(iterative, single_step)
+    if many >= one:
+        return None
+    return (
+        f"iterative_below_single_step: success rate {many:.4f} with many steps against {one:.4f} "
+        "with one; suspect a gradient that misleads"
+    )
+
+
+def check_noise_weaker(attacked, noise, share=0.5):
+    """Flags an attack that random noise of the same size does a `share` of, or more.
+
+    Arguments and errors as for `check_whitebox_strongest`.
+    """
+    strong, random = _success_rates(attacked, noise)
+    if not random or random < share * strong:
+        return None
+    return f"noise_as_strong: success rate {random:.4f} by random noise against {strong:.4f}"
+
+
+def check_full_budget(attacked, unbounded, least=0.95):
+    """Flags an attack whose success rate stays below `least` with a budget of 1.
+
+    Args:
+        attacked: The record to be flagged.
+        unbounded: The record of the same attack and gradient mode at epsilon 1.
+        least: In (0, 1].
+
+    Raises:
+        ValueError: As `check_whitebox_strongest`.
+    """
+    _, rate = _success_rates(attacked, unbounded, but="epsilon")
+    if rate >= least:
+        return None
+    return f"full_budget_fails: success rate {rate:.4f} at epsilon 1"
+
+
+def _success_rates(first, second, but=None):
+    for key in _SAME:
+        if key != but and first[key] != second[key]:
+            raise ValueError(
+                f"records must agree on `{key}`. Received: {first[key]} and {second[key]}"
             )
-            rates = (weaker["attack_success_rate"], whitebox["attack_success_rate"])
-            if not (is_weaker and is_same) or None in rates:
-                continue
-            flag = check_whitebox_strongest(whitebox, weaker)
-            if flag is not None:
-                yield whitebox, flag
+    rates = first["attack_success_rate"], second["attack_success_rate"]
+    if None in rates:
+        raise ValueError(f"records must carry a success rate. Received: {rates[0]} and {rates[1]}")
+    return rates
+
+
+def compare_records(records):
+    """Yields each record with each flag that another record raises beside it."""
+    known = [record for record in records if record["attack_success_rate"] is not None]
+    for record in known:
+        for other in known:
+            for flag in _compare(record, other):
+                if flag is not None:
+                    yield record, flag
+
+
+def _compare(record, other):
+    """Yields the flags that one record raises beside another, None among them."""
+    if any(record[key] != other[key] for key in _SAME if key != "epsilon"):
+        return
+    is_same_threat = record["threat_model"] == other["threat_model"]
+    modes = record["gradient_mode"], other["gradient_mode"]
+    if record["epsilon"] != other["epsilon"]:
+        is_same_attack = record["attack"] == other["attack"] and modes[0] == modes[1]
+        if other["epsilon"] == 1 and is_same_attack and is_same_threat:
+            yield check_full_budget(record, other)
+        return
+    if other["attack"] == "noise" and record["attack"] != "noise":
+        yield check_noise_weaker(record, other)
+    places = [_KNOWLEDGE.index(one["threat_model"]) for one in (record, other)]
+    if places[0] > places[1] and record["attack"] not in _YARDSTICKS:
+        yield check_whitebox_strongest(record, other)
+    is_pair = other["attack"] == "fgsm" and record["attack"] in _ITERATIVE and is_same_threat
+    if is_pair and (modes[0] == modes[1] or modes[0] == "strongest"):
+        yield check_iterative_strongest(record, other)
+
+
+def with_flags(records):
+    """Returns copies of records that carry what `compare_records` raises now, too."""
+    flagged = [{**record, "checks": list(record["checks"])} for record in records]
+    for record, flag in compare_records(flagged):
+        if flag not in record["checks"]:
+            record["checks"].append(flag)
+    return flagged
+
+
+def flag_names(record):
+    """Returns the names of a record's flags, each once."""
+    return tuple(dict.fromkeys(flag.partition(":")[0] for flag in record["checks"]))
 
 
 def run_checks(evaluation):

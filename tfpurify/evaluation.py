@@ -17,8 +17,14 @@ import tensorflow as tf
 from tfpurify.checks import (
     check_attack_moved,
     check_budget_used,
+    check_converged,
+    check_full_budget,
+    check_gradient_norms,
     check_interval_width,
+    check_iterative_strongest,
+    check_noise_weaker,
     check_purifier_cost,
+    check_randomness,
     check_success_rate_defined,
     check_whitebox_strongest,
     run_checks,
@@ -30,8 +36,14 @@ from tfpurify.records import make_record, read_records, write_records
 __all__ = [
     "check_attack_moved",
     "check_budget_used",
+    "check_converged",
+    "check_full_budget",
+    "check_gradient_norms",
     "check_interval_width",
+    "check_iterative_strongest",
+    "check_noise_weaker",
     "check_purifier_cost",
+    "check_randomness",
     "check_success_rate_defined",
     "check_whitebox_strongest",
     "evaluate",
@@ -81,7 +93,15 @@ def wilson_interval(successes, n, confidence=0.95):
     return low, high
 
 
-def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None, target_class=None):
+def evaluate(
+    batches,
+    classifier,
+    purifier=None,
+    attack=None,
+    epsilon=None,
+    target_class=None,
+    norm="linf",
+):
     """Measures the rates of one table cell in a single pass over the data.
 
     The target is purifier + classifier, or the bare classifier when there is no purifier. Images
@@ -93,11 +113,13 @@ def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None, targ
         classifier: The bare classifier, images -> logits. A Keras model or any callable.
         purifier: Optional, images -> images. A Keras model or any callable.
         attack: Optional, `attack(images, labels)` -> adversarial images.
-        epsilon: L-inf bound that the attack is held to, in (0, 1]. Needed when there is one.
+        epsilon: Bound that the attack is held to, in (0, 1]. Needed when there is one.
         target_class: Class that a targeted attack moves towards, an int in [0, num_classes), or
             None. With it `attack_success_rate` is the share classified as this class under attack,
             of the images with another label that the target gets right without the attack.
             `robust_accuracy` stays the plain accuracy under attack.
+        norm: What `epsilon` bounds: `linf`, the largest |x' - x|, or `mean_squared`, the mean over
+            pixels of (x' - x)^2 of each image.
 
     Returns:
         A dict: `n`; `clean_accuracy`; `purified_clean_accuracy` (None without a purifier);
@@ -115,6 +137,8 @@ def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None, targ
             f"`epsilon` must be in (0, 1] when there is an attack. Received: epsilon={epsilon}"
         )
     require_target_class(target_class)
+    if norm not in _SIZES:
+        raise ValueError(f"`norm` must be one of {list(_SIZES)}. Received: norm={norm!r}")
     started = time.perf_counter()
     classify, purify = _compiled(classifier), _compiled(purifier)
     counts, max_perturbation = collections.Counter(), 0.0
@@ -127,7 +151,8 @@ def evaluate(batches, classifier, purifier=None, attack=None, epsilon=None, targ
         counts.update(n=len(labels), clean=clean.sum(), plain=plain.sum())
         if attack is not None:
             adversarial = tf.convert_to_tensor(attack(images, labels))
-            max_perturbation = max(max_perturbation, _perturbation(images, adversarial, epsilon))
+            size = _perturbation(images, adversarial, epsilon, norm)
+            max_perturbation = max(max_perturbation, size)
             after = _predict(classify, purify, adversarial, labels, "adversarial", target_class)
             counted = plain if target_class is None else plain & (labels != target_class)
             success = after != labels if target_class is None else after == target_class
@@ -205,13 +230,23 @@ def _require_like(images, expected, name):
         raise ValueError(f"{name} must lie in [0, 1]. Received: values in [{low:.6g}, {high:.6g}]")
 
 
-def _perturbation(images, adversarial, epsilon):
+_SIZES = {
+    "linf": ("max |x' - x|", lambda change: tf.reduce_max(tf.abs(change))),
+    "mean_squared": (
+        "max over images of mean (x' - x)^2",
+        lambda change: tf.reduce_max(tf.reduce_mean(tf.square(change), axis=(1, 2, 3))),
+    ),
+}
+
+
+def _perturbation(images, adversarial, epsilon, norm):
     _require_like(adversarial, images, "adversarial images")
-    largest = float(tf.reduce_max(tf.abs(adversarial - images)))
+    words, size = _SIZES[norm]
+    largest = float(size(adversarial - images))
     if largest > epsilon + _TOLERANCE:
         raise ValueError(
             f"adversarial images must stay within epsilon={epsilon} of the images. "
-            f"Received: max |x' - x| = {largest:.6g}"
+            f"Received: {words} = {largest:.6g}"
         )
     return largest
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from tfpurify.cells import accuracy_without_attack, is_bound
+from tfpurify.checks import with_flags
 from tfpurify.study import (
     STUDY,
     STUDY_CELLS,
@@ -49,13 +50,16 @@ def figure_rates(records, path, origin=None):
         path: A PNG file.
         origin: What `origin_of` shall tell of the file, or None.
     """
-    found = datasets(records)
+    records, found = with_flags(records), datasets(records)
     if not found:
         raise ValueError("`records` must hold a record of the study's data sets. Received: none")
     figure, axes = _new_figure(len(found), 1, (9.0, 3.4 * len(found)))
     for axis, dataset in zip(axes[:, 0], found, strict=True):
         _draw_rates(axis, records, dataset)
-    axes[0, 0].legend(frameon=False, loc="upper left", ncols=2)
+    if any(record["attack"] == "worst_case" for record in records):
+        label = "worst case over attacks and gradient modes"
+        axes[0, 0].scatter([], [], marker="D", color=_WRONG, s=28, label=label)
+    axes[0, 0].legend(frameon=False, loc="upper left", ncols=3, fontsize=8)
     _save(figure, path, origin)
 
 
@@ -68,15 +72,19 @@ def origin_of(path):
 
 
 def _draw_rates(axis, records, dataset):
-    cells = STUDY_CELLS[1:]
+    ours = ("whitebox", "puvae_adversarial")
+    is_measured = any(pick(records, dataset, *ours, attack) for attack in ("advgan", "worst_case"))
+    cells = (*STUDY_CELLS[1:], *[ours] * is_measured)
     for place, cell in enumerate(cells):
-        axis.bar(
-            place + 0.2,
-            100 * STUDY[dataset][cell],
-            0.38,
-            color=_STUDY,
-            label=_once("the study", place),
-        )
+        if cell in STUDY[dataset]:
+            axis.bar(
+                place + 0.2,
+                100 * STUDY[dataset][cell],
+                0.38,
+                color=_STUDY,
+                label=_once("the study", place),
+            )
+        _draw_worst(axis, place, pick(records, dataset, *cell, attack="worst_case"))
         record = pick(records, dataset, *cell)
         if record is None or record["attack_success_rate"] is None:
             axis.text(place - 0.2, 1.5, "not\nmeasured", ha="center", fontsize=7)
@@ -96,20 +104,38 @@ def _draw_rates(axis, records, dataset):
         axis.text(
             place - 0.2,
             min(100 * high, 100) + 1.5,
-            f"{'≥ ' if is_bound(record) else ''}{100 * rate:.1f}\nn={record['n']}",
+            f"{'≥ ' if is_bound(record) else ''}{100 * rate:.1f}{_flag_mark(record)}\n"
+            f"n={record['n']}",
             ha="center",
             fontsize=7,
         )
     names = [
-        f"{threat_model}\n{'no defence' if purifier == 'none' else display(purifier)}"
+        f"{threat_model}\n{'no defence' if purifier == 'none' else display(purifier)}".replace(
+            " (", "\n("
+        )
         for threat_model, purifier in cells
     ]
     axis.set_xticks(range(len(cells)), names, fontsize=8)
     axis.set_ylim(0, 125)
     axis.set_yticks(range(0, 101, 20))
     axis.set_ylabel("attack success rate, %")
-    axis.set_title(f"{display(dataset)}: AdvGAN, epsilon 0.2", fontsize=10)
+    title = f"{display(dataset)}: AdvGAN, epsilon 0.2 (†: a check was raised)"
+    axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_worst(axis, place, record):
+    """Draws what the worst case over all attacks leaves, if it was measured."""
+    if record is None or record["attack_success_rate"] is None:
+        return
+    rate = 100 * record["attack_success_rate"]
+    axis.scatter(place - 0.2, rate, marker="D", color=_WRONG, s=28, zorder=3)
+    words = f"{rate:.1f}{_flag_mark(record)}"
+    axis.annotate(words, (place - 0.2, rate), (5, 3), textcoords="offset points", fontsize=7)
+
+
+def _flag_mark(record):
+    return "†" if record["checks"] else ""
 
 
 def _once(label, place):
@@ -117,7 +143,15 @@ def _once(label, place):
     return label if place == 0 else "_"
 
 
-_MARKERS = {"none": "o", "puvae": "s", "defensegan": "^", "defensegan_fast": "v"}
+_MARKERS = {
+    "none": "o",
+    "puvae": "s",
+    "puvae_adversarial": "P",
+    "defensegan": "^",
+    "defensegan_fast": "v",
+    "bit_depth": "X",
+    "jpeg": "d",
+}
 
 
 def figure_trade_off(records, path):
@@ -146,12 +180,10 @@ def figure_trade_off(records, path):
         axes[0, 0].scatter([], [], marker=marker, color="white", edgecolor="black", label=name)
     for threat, color in _THREATS.items():
         axes[0, 0].scatter([], [], marker="o", color=color, label=threat)
-    if any(record["attack"] == "pgd" for record in records):
-        color = _THREATS["whitebox"]
-        axes[0, 0].scatter([], [], marker="o", color="none", edgecolor=color, label="PGD: hollow")
-    figure.legend(
-        frameon=False, loc="outside lower center", ncols=min(7, 2 * len(found) + 1), fontsize=8
-    )
+    if any(not _is_advgan(record) for record in records):
+        color, label = _THREATS["whitebox"], "other attacks than AdvGAN: hollow"
+        axes[0, 0].scatter([], [], marker="o", color="none", edgecolor=color, label=label)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2 * len(found), fontsize=8)
     _save(figure, path)
 
 
@@ -160,16 +192,20 @@ def _draw_attacks(axis, attacked, marker):
     most = max(attacked, key=lambda record: record["n"], default=None)
     for record in attacked:
         color = _THREATS[record["threat_model"]]
-        is_pgd = record["attack"] == "pgd"
+        is_hollow = not _is_advgan(record)
         axis.scatter(
             100 * accuracy_without_attack(most),
             100 * record["robust_accuracy"],
             marker=marker,
-            color="none" if is_pgd else color,
-            edgecolor=color if is_pgd else "black",
-            linewidth=1.2 if is_pgd else 0.5,
-            s=70 if is_pgd else 44,
+            color="none" if is_hollow else color,
+            edgecolor=color if is_hollow else "black",
+            linewidth=1.2 if is_hollow else 0.5,
+            s=70 if is_hollow else 44,
         )
+
+
+def _is_advgan(record):
+    return record["attack"].startswith(("advgan", "none"))
 
 
 def figure_distances(distances, path):
@@ -243,6 +279,8 @@ def figure_speed(speed, path, limit_ms):
     for axis, dataset in zip(axes[0], found, strict=True):
         for purifier, marker in _MARKERS.items():
             here = [p for p in speed if (p["dataset"], p["purifier"]) == (dataset, purifier)]
+            if not here:
+                continue
             axis.scatter(
                 [point["single_image_ms"] for point in here],
                 [100 * point["robust_accuracy"] for point in here],

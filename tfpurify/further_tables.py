@@ -1,7 +1,15 @@
 """The tables of what goes beyond the study: a smaller budget, priors, transfer, settings."""
 
 from tfpurify import page
-from tfpurify.cells import attack_row, cost_text, other_attacks, rate_text, success_text
+from tfpurify.cells import (
+    ATTACK_HEADER,
+    attack_row,
+    cost_text,
+    other_attacks,
+    rate_text,
+    success_text,
+)
+from tfpurify.checks import flag_names
 from tfpurify.study import (
     SMALL_EPSILON,
     STUDY_CELLS,
@@ -9,15 +17,17 @@ from tfpurify.study import (
     TRANSFER_ARCHITECTURES,
     datasets,
     display,
+    display_attack,
     pick,
     rank,
 )
-from tfpurify.vocabulary import STUDY_CLASSIFIERS
+from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS, STUDY_CLASSIFIERS
 
+_MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")
 SERVICE_MS = 100  # what the study gives a service for one image
 
 
-def further_tables(records, distances=(), frontier=(), speed=()):
+def further_tables(records, distances=(), frontier=(), speed=(), diagnostics=()):
     """Returns the tables that go beyond the study, those that have a record.
 
     Args:
@@ -25,9 +35,11 @@ def further_tables(records, distances=(), frontier=(), speed=()):
         distances: Lines as `tfpurify.distances.make_distances` makes them.
         frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
         speed: Points as `tfpurify.frontier.read_speed` reads them.
+        diagnostics: Lines as `tfpurify.diagnostics.read_diagnostics` reads them.
     """
     tables = [_prior_table(records, distances), *_transfer_tables(records)]
     tables += [_frontier_table(frontier), _speed_table(speed)]
+    tables += [_mean_squared_table(records), _diagnostics_table(diagnostics)]
     if any(record["epsilon"] == SMALL_EPSILON for record in records):
         tables.insert(0, _small_table(records))
     return tuple(table for table in tables if table.rows)
@@ -35,19 +47,18 @@ def further_tables(records, distances=(), frontier=(), speed=()):
 
 def _small_table(records):
     """Returns the table of the field's budget on CIFAR-10; the study has no such cells."""
-    header = (
-        *("Threat model", "Purifier", "Attack", "ASR"),
-        *("1 - robust accuracy", "Purified clean accuracy"),
-    )
+    header = tuple(name for name in ATTACK_HEADER[1:] if name != "Study")
     rows = []
     wide = ("blind", "defensegan_wide")
     is_wide_measured = pick(records, "cifar10", *wide, epsilon=SMALL_EPSILON) is not None
     for cell in (*STUDY_CELLS[1:], *[wide] * is_wide_measured):
         found = [pick(records, "cifar10", *cell, epsilon=SMALL_EPSILON)]
         found += other_attacks(records, "cifar10", cell, SMALL_EPSILON)
+        worst = pick(records, "cifar10", *cell, "worst_case", SMALL_EPSILON)
         for record in found:
-            _, *words, success, _, error, cost = attack_row("cifar10", cell, record, "")
-            rows.append((*words, success, error, cost))
+            row = attack_row("cifar10", cell, record, "", worst)
+            rows.append(tuple(row[1:5] + row[6:]))
+            worst = None
     return page.Table("Table 4. CIFAR-10 at epsilon 8/255", header, tuple(rows))
 
 
@@ -186,3 +197,60 @@ def speed_lines(speed):
             f"{most['single_image_ms']:.4g} ms (n={best['n']})."
         )
     return lines
+
+
+def _mean_squared_table(records):
+    """Returns the attacks whose bound is on the mean squared difference, as that on DefenseGAN."""
+    header = ("Data set", "Purifier", "Attack", "ASR", "1 - robust accuracy", "Checks raised")
+    rows = [
+        (
+            display(record["dataset"]),
+            display(record["purifier"]),
+            f"{display_attack(record['attack'], record['gradient_mode'])}, {record['epsilon']:g}",
+            success_text(record),
+            rate_text(1 - record["robust_accuracy"], record["n"]),
+            ", ".join(flag_names(record)),
+        )
+        for record in records
+        if record["attack"] in _MEAN_SQUARED
+    ]
+    title = (
+        "Table 9. From within the generator's range: whitebox, bounded in the mean squared "
+        "difference (Athalye et al. 2018: 0.005)"
+    )
+    return page.Table(title, header, tuple(rows))
+
+
+def _diagnostics_table(diagnostics):
+    """Returns what found the worst cases, and whether its gradients lived and had converged."""
+    header = (
+        *("Data set", "Threat model", "Purifier", "Attack", "Epsilon"),
+        *("First to fool, of the images left", "By twice the steps"),
+        *("Gradient norm: median (dead)", "Randomness: fixed / fresh / vote"),
+    )
+    rows = []
+    for line in diagnostics:
+        tried = [
+            (name, line["first_to_fool"][name], count) for name, count in line["tried"].items()
+        ]
+        found = ", ".join(f"{name} {fooled}/{count}" for name, fooled, count in tried if count)
+        norms = ", ".join(
+            f"{mode} {norm['quantiles'][2]:.2g} ({norm['dead']})"
+            for mode, norm in line["gradient_norms"].items()
+            if norm["quantiles"]
+        )
+        more, rates = line["fooled_by_more_steps"], line["randomness"] or {}
+        rows.append(
+            (
+                *(display(line["dataset"]), line["threat_model"], display(line["purifier"])),
+                *(display_attack(line["attack"], line["gradient_mode"]), f"{line['epsilon']:.3g}"),
+                *(found, "" if more is None else f"{more} of {line['n']}", norms),
+                " / ".join("-" if rate is None else f"{100 * rate:.1f}" for rate in rates.values())
+                or "none",
+            )
+        )
+    title = (
+        "Table 10. How the attacks went: each gets the images that none before it fooled; those "
+        "wrong without an attack are not among them"
+    )
+    return page.Table(title, header, tuple(rows))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tfpurify.cards import cards, results_text
+from tfpurify.diagnostics import ATTACKS_FILE, read_diagnostics
 from tfpurify.distances import read_distances
 from tfpurify.figures import figure_rates, origin_of
 from tfpurify.files import write_aside
@@ -24,7 +25,7 @@ def readme_with_results(text, records, **more):
     Args:
         text: Holds the two marker lines, each once.
         records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances`, `frontier` and `speed`, as for `further_tables`.
+        **more: `distances`, `frontier`, `speed` and `diagnostics`, as for `further_tables`.
 
     Raises:
         ValueError: If the markers are not there, each once and in order.
@@ -85,10 +86,11 @@ def update_readme(readme, records_path, is_check=False, presets=None):
 
 
 def read_beside(records_path):
-    """Returns the `distances`, the `frontier` and the `speed` that stand beside the records."""
+    """Returns the `distances`, `frontier`, `speed` and `diagnostics` beside the records."""
     path = Path(records_path).with_name(DISTANCES)
     return {
         "distances": read_distances(path) if path.exists() else (),
         "frontier": read_frontier(path.with_name(_FRONTIER)),
         "speed": read_speed(path.with_name(_SPEED)),
+        "diagnostics": read_diagnostics(path.with_name(ATTACKS_FILE)),
     }

@@ -74,7 +74,16 @@ def require_writable(folder):
     return folder
 
 
-def write_report(folder, records, image_rows=None, notes=(), distances=(), frontier=(), speed=()):
+def write_report(
+    folder,
+    records,
+    image_rows=None,
+    notes=(),
+    distances=(),
+    frontier=(),
+    speed=(),
+    diagnostics=(),
+):
     """Writes the report; each file appears whole or not at all.
 
     `report.html` holds everything in one file; `report.md` shows the figures beside it. The numbers
@@ -88,6 +97,7 @@ def write_report(folder, records, image_rows=None, notes=(), distances=(), front
         distances: Lines as `tfpurify.distances.make_distances` makes them.
         frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
         speed: Points as `tfpurify.frontier.read_speed` reads them.
+        diagnostics: Lines as `tfpurify.diagnostics.read_diagnostics` reads them.
 
     Returns:
         The folder's path.
@@ -104,7 +114,13 @@ def write_report(folder, records, image_rows=None, notes=(), distances=(), front
         page.Listing(tuple(summary_lines(records))),
         *(page.Code(note) for note in notes),
         page.Heading("Results"),
-        *table_blocks(records, distances=distances, frontier=frontier, speed=speed),
+        *table_blocks(
+            records,
+            distances=distances,
+            frontier=frontier,
+            speed=speed,
+            diagnostics=diagnostics,
+        ),
         *_figures(folder, records, image_rows or {}, distances),
         *_speed(folder, speed),
         page.Heading("What of the study was repaired"),
@@ -127,7 +143,7 @@ def _figures(folder, records, image_rows, distances):
         page.Heading("What protection costs"),
         page.Picture(
             folder / "trade_off.png",
-            "Accuracy without an attack against robust accuracy, epsilon 0.2: AdvGAN and PGD.",
+            "Accuracy without an attack against robust accuracy, epsilon 0.2: all attacks.",
             True,
         ),
     ]

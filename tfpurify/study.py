@@ -5,6 +5,16 @@ from tfpurify.vocabulary import STUDY_CLASSIFIERS
 STUDY_EPSILON = 0.2
 TRANSFER_ARCHITECTURES = ("a", "b")  # beside the study's classifier
 SMALL_EPSILON = 8 / 255  # the field's budget on CIFAR-10
+# What stands in the tables, in their order.
+PURIFIERS = (
+    "none",
+    "puvae",
+    "puvae_adversarial",
+    "defensegan",
+    "defensegan_fast",
+    "bit_depth",
+    "jpeg",
+)
 # (threat model, purifier) of the study's cells; the first is the clean accuracy, the others ASR.
 STUDY_CELLS = (
     ("none", "none"),
@@ -58,6 +68,9 @@ NOTES = (
     "purifier and queries a surrogate into being; `blind` (its columns behind a purifier) knows "
     "the classifier but not the purifier. The undefended counterpart of `blind` is therefore "
     "`whitebox` with no purifier, shown in both tables.",
+    "Worst case: an image counts as fooled if any of the attacks in the record's command fools "
+    "it, in any gradient mode; saved_models/zoo/attacks.jsonl says which did. Of an attacker who "
+    "does not know the purifier it is the best of his attacks with hindsight.",
     "The study leaves out the purified clean accuracy, what a purifier costs; it is given here.",
     "Beside the study's figure stands, of several records of one cell (distillation, gradient "
     "mode, seed), the one with most images, and among equals the strongest attack. Other attacks, "
@@ -77,12 +90,28 @@ _DISPLAY = {
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
     "puvae": "PuVAE",
+    "puvae_adversarial": "PuVAE (adversarially trained)",
     "defensegan": "DefenseGAN",
     "defensegan_fast": "DefenseGAN (fast)",
     "defensegan_wide": "DefenseGAN (wide prior)",
     "defensegan_wgan": "DefenseGAN (WGAN-GP prior)",
+    "bit_depth": "bit depth (ART)",
+    "jpeg": "JPEG (ART)",
     "advgan": "AdvGAN",
     "pgd": "PGD",
+    "pgd_eot": "PGD (EOT)",
+    "pgd_l2": "PGD (L2)",
+    "apgd_ce": "APGD-CE",
+    "apgd_dlr": "APGD-DLR",
+    "cw_l2": "C&W L2",
+    "fgsm": "FGSM",
+    "square": "Square",
+    "hopskipjump": "HopSkipJump",
+    "latent": "latent search",
+    "transfer": "PGD on the fast projector",
+    "noise": "random noise",
+    "worst_case": "worst case",
+    "worst_case_l2": "worst case (L2)",
 }
 
 
@@ -93,9 +122,9 @@ def display(name):
 
 def display_attack(attack, gradient_mode=None):
     """Returns an attack as it is printed, with how it was distilled and its gradient mode."""
-    name, _, variant = attack.partition("_")
-    if name not in _DISPLAY:
-        name, variant = attack, ""
+    name, variant = attack, ""
+    if attack not in _DISPLAY:
+        name, _, variant = attack.partition("_")
     details = ", ".join(detail for detail in (variant, gradient_mode) if detail)
     return f"{display(name)} ({details})" if details else display(name)
 

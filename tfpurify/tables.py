@@ -1,18 +1,18 @@
 """The tables of the study, and all tables as text: aligned, Markdown or blocks of a page."""
 
 from tfpurify import page
-from tfpurify.cells import attack_row, cost_text, is_bound, other_attacks, rate_text, success_text
-from tfpurify.checks import compare_threat_models
+from tfpurify.cells import ATTACK_HEADER, cell_rows, cost_text, is_bound, rate_text, success_text
+from tfpurify.checks import MEANINGS, flag_names, with_flags
 from tfpurify.further_tables import further_tables
 from tfpurify.study import (
     NOTES,
+    PURIFIERS,
     STUDY,
     STUDY_CELLS,
     STUDY_EPSILON,
     datasets,
     display,
     display_attack,
-    pick,
     study_records,
 )
 from tfpurify.vocabulary import STUDY_CLASSIFIERS
@@ -31,13 +31,13 @@ def _clean_table(records):
         value = rate_text(clean["clean_accuracy"], clean["n"]) if clean else "not measured"
         study = _study_cell(dataset, ("none", "none"))
         rows.append((display(dataset), classifier, "none", value, study))
-        for purifier in ("puvae", "defensegan", "defensegan_fast"):
+        for purifier in PURIFIERS[1:]:
             behind = [
                 record
                 for record in study_records(records, dataset)
                 if record["purifier"] == purifier and record["purified_clean_accuracy"] is not None
             ]
-            if not behind and purifier == "defensegan_fast":
+            if not behind and ("blind", purifier) not in STUDY_CELLS:
                 continue
             best = max(behind, key=lambda record: record["n"], default=None)
             value = cost_text(best)
@@ -47,36 +47,28 @@ def _clean_table(records):
 
 def _attack_table(title, records, cells, others):
     """Returns a row for each cell, and for each other attack whose word starts with `others`."""
-    header = (
-        "Data set",
-        "Threat model",
-        "Purifier",
-        "Attack",
-        "ASR",
-        "Study",
-        "1 - robust accuracy",
-        "Purified clean accuracy",
-    )
     rows = []
     for dataset in datasets(records):
         for cell in cells:
-            record = pick(records, dataset, *cell)
-            if record is None and cell[1] == "defensegan_fast":
-                continue
-            rows.append(attack_row(dataset, cell, record, _study_cell(dataset, cell)))
-            rows += [
-                attack_row(dataset, cell, other, "not in study")
-                for other in other_attacks(records, dataset, cell)
-                if other["attack"].startswith(others)
-            ]
-    return page.Table(title, header, tuple(rows))
+            if cell in STUDY[dataset] or _is_measured(records, dataset, cell):
+                study = _study_cell(dataset, cell)
+                rows += cell_rows(records, dataset, cell, study, others)
+    return page.Table(title, ATTACK_HEADER, tuple(rows))
+
+
+def _is_measured(records, dataset, cell):
+    return any(
+        (record["threat_model"], record["purifier"]) == cell
+        and record["attack_success_rate"] is not None
+        for record in study_records(records, dataset)
+    )
 
 
 def summary_lines(records):
     """Returns one line for each data set and purifier: its cost, and the strongest attack on it."""
     lines = []
     for dataset in datasets(records):
-        for purifier in ("none", "puvae", "defensegan", "defensegan_fast"):
+        for purifier in PURIFIERS:
             behind = [r for r in study_records(records, dataset) if r["purifier"] == purifier]
             attacked = [r for r in behind if r["attack_success_rate"] is not None]
             if not attacked:
@@ -96,14 +88,9 @@ def summary_lines(records):
 
 def study_tables(records):
     """Returns the study's three tables."""
-    blind = (
-        ("blackbox", "none"),
-        ("whitebox", "none"),
-        ("blind", "puvae"),
-        ("blind", "defensegan"),
-        ("blind", "defensegan_fast"),
-    )
-    whitebox = (*STUDY_CELLS[4:], ("whitebox", "defensegan_fast"))
+    blind = [("blackbox", "none"), ("whitebox", "none")]
+    blind += [("blind", purifier) for purifier in PURIFIERS[1:]]
+    whitebox = [("whitebox", purifier) for purifier in PURIFIERS]
     return (
         _clean_table(records),
         _attack_table("Table 2. Attackers who do not know the purifier", records, blind, "advgan"),
@@ -112,14 +99,13 @@ def study_tables(records):
 
 
 def _flags(records):
-    """Returns one line for each flag that a check raised, or raises now that all are together."""
-    raised = [(record, flag) for record in records for flag in record["checks"]]
-    raised += [pair for pair in compare_threat_models(records) if pair not in raised]
+    """Returns one line for each flag that a record carries."""
     return [
         f"{display(record['dataset'])}, {record['threat_model']}, {display(record['purifier'])}, "
         f"{display_attack(record['attack'], record['gradient_mode'])}{_budget(record)} "
         f"(n={record['n']}): {flag}"
-        for record, flag in raised
+        for record in records
+        for flag in record["checks"]
     ]
 
 
@@ -142,7 +128,10 @@ def _sources(records):
 
 def _lists(records):
     flags = _flags(records) or ["none"]
-    return (("Notes", [*NOTES, _sources(records)]), ("Checks raised", flags))
+    raised = {name for record in records for name in flag_names(record)}
+    meanings = [f"`{name}`: {words}" for name, words in MEANINGS.items() if name in raised]
+    lists = [("Notes", [*NOTES, _sources(records)]), ("Checks raised", flags)]
+    return (*lists, ("What the checks mean", meanings)) if meanings else tuple(lists)
 
 
 def tables_markdown(records, **more):
@@ -150,13 +139,14 @@ def tables_markdown(records, **more):
 
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances`, `frontier` and `speed`, as for `further_tables`.
+        **more: `distances`, `frontier`, `speed` and `diagnostics`, as for `further_tables`.
     """
     return page.markdown(table_blocks(records, **more))
 
 
 def table_blocks(records, **more):
     """Returns what `tables_markdown` does as blocks of a page."""
+    records = with_flags(records)
     blocks = [*study_tables(records), *further_tables(records, **more)]
     for title, lines in _lists(records):
         blocks += [page.Paragraph(f"{title}:"), page.Listing(tuple(lines))]
@@ -165,6 +155,7 @@ def table_blocks(records, **more):
 
 def tables_text(records, **more):
     """Returns what `tables_markdown` does as aligned plain text."""
+    records = with_flags(records)
     blocks = []
     for table in (*study_tables(records), *further_tables(records, **more)):
         columns = zip(table.header, *table.rows, strict=True)

@@ -17,11 +17,15 @@ DEFENSES = (
     "defensegan_wide",
     "defensegan_wgan",
 )
+BASELINES = ("jpeg", "bit_depth")  # ART's, to stand beside them
 THREAT_MODELS = ("none", "blackbox", "blind", "whitebox")
 DISTILLATIONS = ("none", "static", "dynamic")
 PROJECTORS = ("fast", "reference")
 GRADIENT_MODES = ("exact", "truncated", "bpda", "encoder", "soft")
-ART_ATTACKS = ("fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "square", "hopskipjump")
+ART_ATTACKS = ("fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "square", "hopskipjump", "pgd_l2")
+# Those that bound the mean squared difference, not the largest one.
+MEAN_SQUARED_ATTACKS = ("latent", "pgd_l2")
+ATTACKS = ("noise", "advgan", "pgd", "pgd_eot", "transfer", "latent", *ART_ATTACKS)
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")
 PRIOR_LOSSES = ("dcgan", "wgan-gp")

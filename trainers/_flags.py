@@ -85,7 +85,9 @@ def _define_puvae():
     )
     flags.DEFINE_bool("batch_normalization", None, "Whether the encoder is batch normalised.")
     flags.DEFINE_bool("adversarial", None, "Whether to train on images under attack.")
-    flags.DEFINE_bool("warm_start", None, "Whether that starts from the plain PuVAE.")
+    flags.DEFINE_string(
+        "start", None, "PuVAE, a run or of the zoo, that it starts from; the plain one."
+    )
     _define_epsilon()
     flags.DEFINE_integer(
         "epsilon_warmup_steps", None, "Steps over which that bound rises.", lower_bound=0

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from absl import logging
 
-from tfpurify import zoo
-from tfpurify.vocabulary import STUDY_CLASSIFIERS
+from tfpurify import data, zoo
+from tfpurify.vocabulary import BASELINES, STUDY_CLASSIFIERS
 from trainers import _configuration, _names, _presets
 
 
@@ -48,6 +48,17 @@ def attack_part(dataset, epsilon, classifier=None, defense="none"):
     return _name_and_command("advgan", options)
 
 
+def blackbox_part(dataset, epsilon, distillation):
+    """Returns the name of an attack through a surrogate and the command that trains it."""
+    options = {"dataset": dataset, "epsilon": epsilon, "blackbox": distillation}
+    return _name_and_command("advgan", options)
+
+
+def is_trained(name, output_dir):
+    """Says whether a model is among an output folder's runs or in the zoo."""
+    return name in zoo.available() or bool(output_dir and _path(name, output_dir).exists())
+
+
 def _path(name, output_dir):
     return Path(output_dir) / "runs" / name / "model.keras"
 
@@ -62,18 +73,13 @@ def require_parts(parts, output_dir):
     Raises:
         ValueError: If any is in neither place; names the commands that train all that are missing.
     """
-    shipped = zoo.available()
-    missing = [
-        (name, command)
-        for name, command in parts
-        if name not in shipped and not (output_dir and _path(name, output_dir).exists())
-    ]
+    missing = [(name, command) for name, command in parts if not is_trained(name, output_dir)]
     if missing:
         names, commands = zip(*missing, strict=True)
         raise ValueError(
             f"{' and '.join(names)} must be trained first, or be in the zoo. Train with: "
             f"{' and then '.join(commands)}. Received: neither in "
-            f"{Path(output_dir or '.') / 'runs'} nor in the zoo, which has {shipped}"
+            f"{Path(output_dir or '.') / 'runs'} nor in the zoo, which has {zoo.available()}"
         )
 
 
@@ -108,7 +114,7 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
     """Returns a trained purifier, or None for `none`.
 
     Args:
-        defense: One of `vocabulary.DEFENSES`.
+        defense: One of `vocabulary.DEFENSES` or `vocabulary.BASELINES`.
         dataset: Name of the data set.
         output_dir: As for `load_part`.
         **descent: DefenseGAN's arguments; by default those of its projector, which is the
@@ -116,6 +122,10 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
     """
     if defense == "none":
         return None
+    if defense in BASELINES:
+        from tfpurify.art import ARTPurifier
+
+        return ARTPurifier(defense, data.get_spec(dataset).image_shape)
     parts = purifier_parts(defense, dataset)
     require_parts(parts, output_dir)
     loaded = [load_part(name, output_dir, command) for name, command in parts]

@@ -75,11 +75,15 @@ class Cell:
 GRADIENT_MODES = {
     "none": (None,),
     "puvae": ("soft", "exact"),
+    "puvae_adversarial": ("soft", "exact"),
     "defensegan": ("truncated", "bpda"),
     "defensegan_fast": ("exact", "encoder", "bpda"),
+    "jpeg": ("bpda",),
+    "bit_depth": ("bpda",),
 }
 
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
+_ADVERSARIAL_DATASETS = ("mnist", "fashion_mnist")  # whose adversarial PuVAEs are shipped
 
 STUDY_CELLS = (
     Cell("none", "none", "none"),
@@ -119,6 +123,11 @@ def cells(dataset, is_with_transfer=False):
         Cell("whitebox", "defensegan_fast", "advgan", "whitebox_defensegan_fast"),
         Cell("blind", "defensegan_wgan", "advgan", "whitebox_none"),
     ]
+    if dataset in _ADVERSARIAL_DATASETS:
+        found += [
+            Cell("blind", "puvae_adversarial", "advgan", "whitebox_none"),
+            Cell("whitebox", "puvae_adversarial", "advgan", "whitebox_puvae_adversarial"),
+        ]
     if dataset == "cifar10":
         found += _SMALL_EPSILON_CELLS
         found += [
@@ -136,8 +145,18 @@ def pgd_cells(dataset):
     return [
         Cell("whitebox", purifier, "pgd", epsilon=epsilon)
         for epsilon in epsilons
-        for purifier in ("none", "puvae", "defensegan", "defensegan_fast")
+        for purifier in _purifiers(dataset)
     ]
+
+
+def worst_case_cells(dataset):
+    """Returns the cells in which the worst case over attacks stands beside AdvGAN."""
+    return [Cell("whitebox", purifier, "worst_case") for purifier in _purifiers(dataset)]
+
+
+def _purifiers(dataset):
+    adversarial = ["puvae_adversarial"] * (dataset in _ADVERSARIAL_DATASETS)
+    return ("none", "puvae", *adversarial, "defensegan", "defensegan_fast")
 
 
 def _transfer_cells(dataset):
@@ -159,6 +178,10 @@ def _transfer_cells(dataset):
 
 def _trainings(dataset, is_with_transfer):
     found = {**_STUDY_TRAININGS, "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"})}
+    if dataset in _ADVERSARIAL_DATASETS:
+        options = {"defense": "puvae_adversarial", "whitebox": True}
+        found["puvae_adversarial"] = ("puvae", {"adversarial": True})
+        found["whitebox_puvae_adversarial"] = ("advgan", options)
     if dataset == "cifar10":
         found["defensegan_wide"] = ("defensegan", {"width": _presets.WIDE})
         for cell in _SMALL_EPSILON_CELLS:

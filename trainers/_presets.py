@@ -219,7 +219,7 @@ def puvae(dataset, overrides):
     if not overrides.get("adversarial"):
         return preset
     return preset | {
-        "warm_start": True,
+        "start": f"puvae_{dataset}",
         "epsilon": SMALL_EPSILON if is_cifar10 else STUDY_EPSILON,
         "epsilon_warmup_steps": 500,
         "attack_steps": 3,

@@ -9,10 +9,11 @@ from absl import logging
 
 from tfpurify import checks, data, distances, evaluation, records, report, zoo
 from tfpurify.attacks.pgd import PGD
+from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.vocabulary import STUDY_CLASSIFIERS
-from trainers import _configuration, _parts, _plan
+from trainers import _attacks, _configuration, _parts, _plan
 from trainers._progress import Progress
 from trainers._watched import Watched
 
@@ -20,6 +21,7 @@ from trainers._watched import Watched
 _SECONDS = {"none": 0.001, "puvae": 0.01, "defensegan": 0.14, "defensegan_fast": 0.002}
 _PGD_STEP_SECONDS = {"none": 0.002, "puvae": 0.02, "defensegan": 0.003, "defensegan_fast": 0.008}
 _WHOLE_DESCENT_SECONDS = 0.17  # of a PGD step through all of DefenseGAN's descent
+_FAST = _plan.Cell("whitebox", "defensegan_fast", "worst_case")
 _BATCH_SIZE = {"none": 250, "puvae": 100, "defensegan": 64, "defensegan_fast": 64}
 
 
@@ -65,7 +67,7 @@ class Study:
             self.dataset, self.options["data_dir"], self.options["data_source"]
         )
         self.images = data.load_dataset(self.dataset, "test", self.options["data_dir"], self.source)
-        jobs = [(cell, None) for cell in cells] + self._pgd_jobs()
+        jobs = [(cell, None) for cell in cells] + self._pgd_jobs() + self._worst_case_jobs()
         self.progress = Progress(sum(self._work(*job) for job in jobs))
         found = []
         for job in jobs:
@@ -97,14 +99,21 @@ class Study:
             if not asked or mode in asked
         ]
 
+    def _worst_case_jobs(self):
+        if not self.options["worst_case_steps"]:
+            return []
+        return [
+            (cell, "strongest") for cell in self._possible(_plan.worst_case_cells(self.dataset))
+        ]
+
     def count(self, cell):
         """Returns the number of test images of a cell."""
         limits = [int(self.images.cardinality()), self.options["limit"]]
         if _kind(cell) == "defensegan":
             is_study = cell.purifier == "defensegan"
             limits.append(self.options["defensegan_limit" if is_study else "prior_limit"])
-        if cell.attack == "pgd":
-            limits.append(self.options["pgd_limit"])
+        if cell.attack in ("pgd", "worst_case"):
+            limits.append(self.options[f"{cell.attack}_limit"])
         return min(limit for limit in limits if limit is not None)
 
     def _work(self, cell, mode):
@@ -114,6 +123,10 @@ class Study:
             if mode == "truncated":
                 step_seconds = _WHOLE_DESCENT_SECONDS
             seconds += self.options["pgd_steps"] * step_seconds
+        elif cell.attack == "worst_case":
+            stand_in = "defensegan_fast" if cell.purifier == "defensegan" else _kind(cell)
+            steps = self.options["worst_case_steps"] * len(_plan.GRADIENT_MODES[stand_in])
+            seconds += steps * _PGD_STEP_SECONDS[stand_in]
         elif cell.threat_model == "whitebox":
             seconds /= 2  # its clean images were purified for the blind cell
         return seconds * self.count(cell)
@@ -168,6 +181,8 @@ class Study:
                 seed=self.options["seed"] or 0,
             )
             return attack, epsilon, {"gradient_mode": mode, "seed": attack.seed}
+        if cell.attack == "worst_case":
+            return self._worst_case(cell), cell.epsilon, self._worst_case_fields(cell)
         trained = self._description(cell.attacker or cell.classifier)
         if cell.attacker is None:
             return None, None, {"seed": trained.get("seed")}
@@ -175,6 +190,40 @@ class Study:
         is_through_purifier = cell.threat_model == "whitebox" and cell.purifier != "none"
         mode = trained["gradient_mode"] if is_through_purifier else None
         return attack.generate, attack.epsilon, {"gradient_mode": mode, "seed": trained["seed"]}
+
+    def _worst_case(self, cell):
+        """Returns the AdvGANs on the defence and on the bare classifier, and PGD in all modes.
+
+        The reference is given the images that PGD makes for its fast projector, as its own
+        gradient takes 0.2 s an image and step.
+        """
+        is_reference = cell.purifier == "defensegan"
+        defence = _attacks.Defence(self.dataset, cell.purifier, "whitebox", self.classifier)
+        if cell.purifier != "none":
+            defence.purifier = self._deployed(cell.purifier)
+        if is_reference and not self._possible([_FAST]):
+            names = ("advgan",)
+        else:
+            names = ("advgan", "transfer" if is_reference else "pgd")
+            defence.fast = self._deployed("defensegan_fast") if is_reference else None
+        steps, seed = self.options["worst_case_steps"], self.options["seed"] or 0
+        candidates = self._advgan_preset(cell)["soft_candidates"]
+        settings = _attacks.Settings(
+            cell.epsilon, num_steps=steps, seed=seed, soft_candidates=candidates
+        )
+        roles = (f"whitebox_{cell.purifier}", "whitebox_none")
+        missing = {part.name for part in self.missing()}
+        advgans = {
+            self.parts[role].name: self._part(role)
+            for role in roles
+            if self.parts[role].name not in missing
+        }
+        attacks = _attacks.make_attacks(names, defence, settings, advgans=advgans)
+        return WorstCase(attacks, defence.served)
+
+    def _worst_case_fields(self, cell):
+        mode = None if cell.purifier in ("none", "defensegan") else "strongest"
+        return {"gradient_mode": mode, "seed": self.options["seed"] or 0}
 
     def _advgan_preset(self, cell):
         return _configuration.resolve("advgan", {"dataset": self.dataset, "defense": cell.purifier})
@@ -303,7 +352,7 @@ def _mode_in(described):
 def _raise_flags(found):
     """Adds the flags that need two records, and returns the records that have a new one."""
     flagged = []
-    for record, flag in checks.compare_threat_models(found):
+    for record, flag in checks.compare_records(found):
         if flag not in record["checks"]:
             logging.warning("Check raised: %s", flag)
             record["checks"].append(flag)

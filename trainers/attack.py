@@ -1,18 +1,17 @@
 """Attacks a trained defence: `python -m trainers.attack --attack=pgd --defense=puvae`.
 
 Every attack runs through every gradient mode that is asked for, each on the images that none before
-it has fooled the defence with; the record is that of the worst case for each image.
+it has fooled the defence with; the record is that of the worst case for each image. What found
+what, and the checks of it, stand in attacks.jsonl beside the record.
 """
 
 import json
+from pathlib import Path
 
 from absl import flags, logging
 
 from tfpurify import vocabulary
 from trainers import _flags
-
-_ATTACKS = ("advgan", "pgd", *vocabulary.ART_ATTACKS)
-_NEEDS_NO_GRADIENT = ("advgan", "square", "hopskipjump")
 
 
 def define_flags():
@@ -23,28 +22,48 @@ def define_flags():
     flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
     flags.DEFINE_enum("split", "test", ("test", "validation"), "Whose images are attacked.")
     flags.DEFINE_enum("classifier", None, vocabulary.CLASSIFIERS, "Classifier; the study's.")
-    flags.DEFINE_enum("defense", "none", vocabulary.DEFENSES, "Purifier in front of it.")
+    flags.DEFINE_enum(
+        "defense",
+        "none",
+        (*vocabulary.DEFENSES, *vocabulary.BASELINES),
+        "Purifier in front of it; jpeg and bit_depth are ART's.",
+    )
     flags.DEFINE_enum(
         "threat_model",
         "whitebox",
-        ("blind", "whitebox"),
-        "Whether the attacker knows the purifier or the classifier alone.",
+        ("blackbox", "blind", "whitebox"),
+        "Whether the attacker knows all, the classifier alone, or can only ask.",
     )
-    flags.DEFINE_list("attack", ["pgd"], f"Attacks among {', '.join(_ATTACKS)}.")
-    flags.DEFINE_list("gradient_mode", None, "How gradients cross the purifier; all that it has.")
-    flags.DEFINE_float("epsilon", None, "L-inf bound on the perturbation; the study's 0.2.")
+    flags.DEFINE_list("attack", ["pgd"], f"Attacks among {', '.join(vocabulary.ATTACKS)}.")
+    flags.DEFINE_list(
+        "gradient_mode", None, "How gradients cross the purifier; strongest: all that it has."
+    )
+    flags.DEFINE_list("advgans", [], "Trained AdvGANs beside the usual ones: runs or of the zoo.")
+    flags.DEFINE_list(
+        "epsilon", None, "Bounds on the perturbation, a record for each; the study's 0.2."
+    )
     flags.DEFINE_integer("num_steps", 100, "Steps of an attack; queries of square.", lower_bound=1)
     flags.DEFINE_integer("num_restarts", 1, "Random starts of each attack.", lower_bound=1)
+    flags.DEFINE_integer("num_draws", 4, "Draws that pgd_eot averages.", lower_bound=1)
+    flags.DEFINE_integer(
+        "soft_candidates", None, "Nearest candidates that `soft` mixes; all.", lower_bound=1
+    )
+    flags.DEFINE_bool(
+        "diagnose",
+        True,
+        "Whether to check gradients, convergence (twice the steps) and randomness, and to write "
+        "attacks.jsonl beside results_file.",
+    )
     flags.DEFINE_integer("limit", 100, "Cap on the images.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 100, "Images that are attacked at once.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the random starts.", lower_bound=0)
     flags.DEFINE_string("output_dir", None, "Folder whose runs/ go before the zoo.")
-    flags.DEFINE_string("results_file", None, "JSON lines file in which the record is written.")
+    flags.DEFINE_string("results_file", None, "JSON lines file in which the records are written.")
     return set(flags.FLAGS) - before
 
 
 def attack(options):
-    """Attacks a defence and returns its record.
+    """Attacks a defence and returns its records, one for each epsilon.
 
     Args:
         options: The flags by name.
@@ -52,98 +71,132 @@ def attack(options):
     Raises:
         ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
     """
-    import tensorflow as tf
-
-    from tfpurify import data, evaluation, records, report
-    from tfpurify.attacks.worst_case import WorstCase
-    from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify import data
     from tfpurify.study import STUDY_EPSILON
-    from trainers import _parts, _plan
+    from trainers import _attacks
 
-    _require_attacks(options["attack"])
-    dataset, defense = options["dataset"], options["defense"]
-    epsilon = STUDY_EPSILON if options["epsilon"] is None else options["epsilon"]
-    classifier = _parts.load_classifier(dataset, options["output_dir"], options["classifier"])
-    purifier = _parts.load_purifier(defense, dataset, options["output_dir"])
-    is_through_purifier = purifier is not None and options["threat_model"] == "whitebox"
-    known = (None,)
-    if is_through_purifier:
-        kind = defense if defense in _plan.GRADIENT_MODES else defense.partition("_")[0]
-        known = _plan.GRADIENT_MODES[kind]
-    if options["gradient_mode"] and not is_through_purifier:
-        raise ValueError(
-            "`gradient_mode` needs a `defense` that the attacker knows. "
-            f"Received: defense={defense!r}, threat_model={options['threat_model']!r}"
-        )
-    modes = tuple(options["gradient_mode"] or known)
-    deployed = classifier if purifier is None else PurifiedClassifier(purifier, classifier)
-    signature = [tf.TensorSpec((None, *classifier.image_shape), tf.float32)]
-    served = tf.function(lambda images: deployed(images, training=False), signature)
-
-    attacks = {}
-    for name in options["attack"]:
-        for mode in modes[:1] if name in _NEEDS_NO_GRADIENT else modes:
-            target = classifier
-            if is_through_purifier:
-                target = PurifiedClassifier(purifier, classifier, mode or "exact")
-            key = name if name in _NEEDS_NO_GRADIENT or mode is None else f"{name}:{mode}"
-            attacks[key] = _make(name, target, epsilon, options)
-    search = WorstCase(attacks, served if is_through_purifier or purifier is None else classifier)
+    _attacks.require_names(options["attack"], options["threat_model"])
+    dataset = options["dataset"]
+    defence = _attacks.load_defence(
+        *(dataset, options["defense"], options["threat_model"]),
+        *(options["output_dir"], options["classifier"]),
+    )
+    modes = _modes(options, defence)
+    usual = STUDY_EPSILON
+    if _is_mean_squared(options["attack"]):
+        usual = _attacks.PUBLISHED_MEAN_SQUARED
     source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
     images = data.load_dataset(dataset, options["split"], options["data_dir"], source)
+    images = images.take(options["limit"]).batch(options["batch_size"])
+    found = []
+    for epsilon in options["epsilon"] or [usual]:
+        record, line = _measure(defence, modes, float(epsilon), images, source, options)
+        found.append(record)
+        if options["results_file"]:
+            _write(Path(options["results_file"]), record, line)
+        print(json.dumps(record, indent=2))
+    return found
+
+
+def _modes(options, defence):
+    """Returns the gradient modes that were asked for, or None for all that the defence has."""
+    asked = options["gradient_mode"]
+    if not asked:
+        return None
+    if not defence.is_crossed:
+        raise ValueError(
+            "`gradient_mode` needs a `defense` that the attacker knows. "
+            f"Received: defense={options['defense']!r}, threat_model={options['threat_model']!r}"
+        )
+    unknown = sorted(set(asked) - {*vocabulary.GRADIENT_MODES, "strongest"})
+    if unknown:
+        choices = [*vocabulary.GRADIENT_MODES, "strongest"]
+        raise ValueError(f"`gradient_mode` must be among {choices}. Received: {unknown}")
+    return None if "strongest" in asked else tuple(asked)
+
+
+def _is_mean_squared(names):
+    return bool(set(names) & set(vocabulary.MEAN_SQUARED_ATTACKS))
+
+
+def _measure(defence, modes, epsilon, batches, source, options):
+    """Returns the record of one epsilon and its line of diagnostics, or None."""
+    from tfpurify import evaluation, records
+    from tfpurify.attacks.worst_case import WorstCase
+    from trainers import _attacks, _plan
+
+    numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
+    settings = _attacks.Settings(epsilon, **{name: options[name] for name in numbers})
+    advgans = {}
+    if "advgan" in options["attack"]:
+        more = (options["output_dir"], options["advgans"], options["classifier"])
+        advgans = _attacks.load_advgans(defence, epsilon, *more)
+    attacks = _attacks.make_attacks(options["attack"], defence, settings, modes, advgans)
+    search = WorstCase(attacks, defence.served)
+    kept = _Kept(search)
     rates = evaluation.evaluate(
-        images.take(options["limit"]).batch(options["batch_size"]),
-        classifier,
-        purifier=purifier,
-        attack=search,
+        batches,
+        defence.classifier,
+        purifier=defence.purifier,
+        attack=kept,
         epsilon=epsilon,
+        norm="mean_squared" if _is_mean_squared(options["attack"]) else "linf",
     )
-    is_whitebox = is_through_purifier or purifier is None
-    used = [mode for mode in modes if mode is not None]
+    has_mode = set(options["attack"]) - set(_attacks.NEEDS_NO_GRADIENT) and defence.is_crossed
+    used = (modes or defence.modes) if has_mode else ()
     record = records.make_record(
         rates,
-        dataset=dataset,
+        dataset=options["dataset"],
         data_source=source,
         split=options["split"],
-        classifier=options["classifier"] or vocabulary.STUDY_CLASSIFIERS[dataset],
-        purifier=defense,
-        threat_model="whitebox" if is_whitebox else "blind",
-        attack="+".join(options["attack"]),
+        classifier=options["classifier"] or vocabulary.STUDY_CLASSIFIERS[options["dataset"]],
+        purifier=options["defense"],
+        threat_model=defence.threat_model,
+        attack=_word(options["attack"]),
         gradient_mode="strongest" if len(used) > 1 else used[0] if used else None,
         seed=options["seed"],
         command=_plan.portable_command(records.command_line()),
     )
-    if options["results_file"]:
-        report.update_records(options["results_file"], [record], [])
     logging.info("The first to fool it, by attack: %s", search.successes)
-    print(json.dumps(record, indent=2))
-    return record
+    if not options["diagnose"]:
+        return record, None
+    line, raised = _attacks.diagnose(defence, modes, settings, record, search, kept)
+    for flag in raised:
+        logging.warning("Check raised: %s", flag)
+    record["checks"] += raised
+    return record, line
 
 
-def _make(name, target, epsilon, options):
-    from tfpurify.attacks.pgd import PGD
-    from tfpurify.attacks.worst_case import WorstCase
-    from trainers import _parts
+class _Kept:
+    """An attack that keeps what it was given and what it made of it."""
 
-    if name == "advgan":
-        known = options["defense"] if options["threat_model"] == "whitebox" else "none"
-        part = _parts.attack_part(options["dataset"], epsilon, options["classifier"], known)
-        return _parts.load_part(part[0], options["output_dir"], part[1]).generate
-    steps, restarts, seed = (options[key] for key in ("num_steps", "num_restarts", "seed"))
-    if name == "pgd":
-        starts = {
-            start: PGD(target, epsilon, steps, seed=seed + start) for start in range(restarts)
-        }
-        return WorstCase(starts, getattr(target, "exact_logits", target))
-    from tfpurify.art import ARTAttack
+    def __init__(self, attack):
+        self.attack = attack
+        self.batches = []
 
-    return ARTAttack(name, target, target.image_shape, epsilon, steps, restarts, seed)
+    def __call__(self, images, labels):
+        adversarial_images = self.attack(images, labels)
+        self.batches.append((images, adversarial_images, labels))
+        return adversarial_images
 
 
-def _require_attacks(names):
-    unknown = sorted(set(names) - set(_ATTACKS))
-    if unknown or not names:
-        raise ValueError(f"`attack` must be among {list(_ATTACKS)}. Received: {unknown or names}")
+def _word(names):
+    """Returns a record's word for the attacks: the one, or the worst case of several."""
+    if len(names) == 1:
+        return names[0]
+    return "worst_case_l2" if _is_mean_squared(names) else "worst_case"
+
+
+def _write(path, record, line):
+    """Writes a record with the flags that those on file raise beside it."""
+    from tfpurify import diagnostics, records, report
+    from tfpurify.checks import with_flags
+
+    older = records.read_records(path) if path.exists() else []
+    (*_, flagged) = with_flags([*older, record])
+    report.update_records(path, [flagged])
+    if line is not None:
+        diagnostics.update_diagnostics(path.with_name(diagnostics.ATTACKS_FILE), [line])
 
 
 def main():

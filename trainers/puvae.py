@@ -67,15 +67,15 @@ def run_fn(fn_args):
     from trainers import _names, _parts, _runner
 
     run = _runner.Run("puvae", fn_args)
-    is_warm = run.config["adversarial"] and run.config["warm_start"]
+    start = run.config["adversarial"] and run.config["start"]
     classifier = run.classifier()
     total_steps = run.total_steps()
     with run.precision():
         model = build_model(run.config, run.spec, run.in_precision(classifier), total_steps)
-    if is_warm:
-        plain = _parts.load_purifier("puvae", run.config["dataset"], run.output_dir)
-        for weight, trained in zip(_own_weights(model), _own_weights(plain), strict=True):
-            weight.assign(trained)
+    if start:
+        trained = _parts.load_part(start, run.output_dir, "python -m trainers.puvae")
+        for weight, value in zip(_own_weights(model), _own_weights(trained), strict=True):
+            weight.assign(value)
     best = "adversarial_accuracy" if run.config["adversarial"] else None
     logs = run.train(model, lambda images: {"purified": model(images)}, best=best)
     model = run.full_precision(

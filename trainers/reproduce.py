@@ -49,6 +49,16 @@ def define_flags():
         "`truncated` takes about 0.2 s an image and step.",
     )
     flags.DEFINE_integer("pgd_limit", 200, "Cap on the test images of PGD rows.", lower_bound=1)
+    flags.DEFINE_integer(
+        "worst_case_steps",
+        20,
+        "PGD's steps in each gradient mode of the worst case, which AdvGAN's are in too; 0: none. "
+        "`python -m trainers.attack` has more attacks.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "worst_case_limit", 32, "Cap on the test images of the worst case.", lower_bound=1
+    )
     flags.DEFINE_bool(
         "transfer",
         False,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tfpurify.diagnostics import ATTACKS_FILE, read_diagnostics
 from tfpurify.records import read_records
 from trainers import attack
 
@@ -18,6 +19,10 @@ OPTIONS = {
     "epsilon": None,
     "num_steps": 5,
     "num_restarts": 1,
+    "num_draws": 2,
+    "soft_candidates": None,
+    "advgans": [],
+    "diagnose": False,
     "limit": 20,
     "batch_size": 10,
     "seed": 0,
@@ -26,37 +31,76 @@ OPTIONS = {
 }
 
 
+def measure(**options):
+    (record,) = attack.attack({**OPTIONS, **options})
+    return record
+
+
 def rate(**options):
-    return attack.attack({**OPTIONS, **options})["attack_success_rate"]
+    return measure(**options)["attack_success_rate"]
 
 
 def test_more_attacks_and_more_starts_are_never_weaker(tmp_path):
     path = tmp_path / "results.jsonl"
-    alone = {name: rate(attack=[name], epsilon=0.1) for name in ("fgsm", "pgd")}
-    both = attack.attack(
-        {**OPTIONS, "attack": ["fgsm", "pgd"], "epsilon": 0.1, "results_file": path}
-    )
+    alone = {name: rate(attack=[name], epsilon=["0.1"]) for name in ("fgsm", "pgd")}
+    both = measure(attack=["fgsm", "pgd"], epsilon=["0.1"], results_file=path, diagnose=True)
     assert both["attack_success_rate"] >= max(alone.values()) > 0
     assert read_records(path) == [both]
-    assert (both["attack"], both["gradient_mode"], both["n"]) == ("fgsm+pgd", None, 20)
-    assert rate(num_restarts=3, epsilon=0.1) >= alone["pgd"]
+    assert (both["attack"], both["gradient_mode"], both["n"]) == ("worst_case", None, 20)
+    assert rate(num_restarts=3, epsilon=["0.1"]) >= alone["pgd"]
+    (line,) = read_diagnostics(tmp_path / ATTACKS_FILE)
+    fooled = sum(line["first_to_fool"].values())
+    assert fooled == round(both["attack_success_rate"] * line["tried"]["fgsm"])
+    assert line["tried"]["pgd"] == line["tried"]["fgsm"] - line["first_to_fool"]["fgsm"]
+    assert line["gradient_norms"]["direct"]["dead"] == 0 and line["randomness"] is None
+    assert line["fooled_by_more_steps"] >= 0
+
+
+def test_each_epsilon_has_its_record_and_a_budget_of_one_always_succeeds(tmp_path):
+    path = tmp_path / "results.jsonl"
+    options = {"epsilon": ["0.02", "1"], "num_steps": 20, "results_file": path}
+    small, whole = attack.attack({**OPTIONS, **options})
+    assert small["attack_success_rate"] < whole["attack_success_rate"] == 1.0
+    assert read_records(path) == [small, whole]
+
+
+def test_random_noise_knows_nothing_and_does_little():
+    noise = measure(attack=["noise"], threat_model="blackbox")
+    assert (noise["threat_model"], noise["gradient_mode"]) == ("blackbox", None)
+    assert noise["attack_success_rate"] < 0.5 * rate()
+
+
+def test_an_attack_on_random_starts_is_measured_under_new_ones(tmp_path):
+    path = tmp_path / "results.jsonl"
+    few = {"limit": 4, "num_steps": 1, "gradient_mode": ["encoder"], "results_file": path}
+    measure(defense="defensegan_fast", attack=["pgd_eot"], diagnose=True, **few)
+    (line,) = read_diagnostics(tmp_path / ATTACKS_FILE)
+    assert set(line["randomness"]) == {"fixed", "fresh", "majority"}
+    assert line["fooled_by_more_steps"] is None  # which is PGD's
+
+
+def test_the_latent_search_stays_in_the_range_and_within_the_published_budget():
+    found = measure(defense="defensegan_fast", attack=["latent"], num_steps=30, limit=10)
+    assert (found["attack"], found["epsilon"], found["gradient_mode"]) == ("latent", 0.005, None)
+
+
+def test_a_baseline_has_only_bpda():
+    found = measure(dataset="mnist", defense="bit_depth", limit=10)
+    assert (found["purifier"], found["gradient_mode"]) == ("bit_depth", "bpda")
+    assert found["purified_clean_accuracy"] > 0.8
 
 
 def test_every_mode_of_a_purifier_is_tried():
-    found = attack.attack({**OPTIONS, "defense": "puvae", "limit": 10, "num_steps": 3})
+    found = measure(defense="puvae", limit=10, num_steps=3)
     assert (found["purifier"], found["threat_model"]) == ("puvae", "whitebox")
     assert found["gradient_mode"] == "strongest"
-    first = attack.attack(
-        {**OPTIONS, "defense": "puvae", "limit": 10, "num_steps": 3, "gradient_mode": ["soft"]}
-    )
+    first = measure(defense="puvae", limit=10, num_steps=3, gradient_mode=["soft"])
     assert first["gradient_mode"] == "soft"
     assert found["attack_success_rate"] >= first["attack_success_rate"]
 
 
 def test_a_blind_attacker_climbs_the_classifier_alone():
-    found = attack.attack(
-        {**OPTIONS, "defense": "puvae", "threat_model": "blind", "attack": ["advgan"]}
-    )
+    found = measure(defense="puvae", threat_model="blind", attack=["advgan"])
     assert (found["threat_model"], found["gradient_mode"]) == ("blind", None)
     assert found["robust_accuracy"] > 0.5
 
@@ -68,6 +112,14 @@ def test_a_blind_attacker_climbs_the_classifier_alone():
         ({"attack": []}, "`attack` must be among"),
         ({"defense": "puvae", "gradient_mode": ["encoder"]}, "needs a DefenseGAN"),
         ({"gradient_mode": ["soft"]}, "`gradient_mode` needs a `defense`"),
+        ({"gradient_mode": ["hard"], "defense": "puvae"}, r"must be among .* Received: \['hard'\]"),
+        ({"attack": ["pgd", "latent"]}, "they have no common record"),
+        ({"attack": ["pgd"], "threat_model": "blackbox"}, "of a black box must be among"),
+        ({"attack": ["latent"], "defense": "puvae"}, "`attack=latent` needs a DefenseGAN"),
+        ({"attack": ["transfer"], "defense": "puvae"}, "`attack=transfer` needs the reference"),
+        ({"attack": ["pgd_eot"], "defense": "puvae"}, "needs a purifier that draws"),
+        ({"attack": ["advgan"], "epsilon": ["0.3"]}, "`attack=advgan` needs a trained AdvGAN"),
+        ({"attack": ["advgan"], "advgans": ["nobody"]}, "nobody must be trained first"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -33,6 +33,8 @@ OPTIONS = {
     "pgd_steps": 0,
     "pgd_limit": 2,
     "pgd_modes": None,
+    "worst_case_steps": 0,
+    "worst_case_limit": 2,
     "seed": None,
     "retrain": False,
     "train_steps": None,
@@ -79,6 +81,7 @@ def report_of(tiny_zoo, tmp_path_factory):
             "output_dir": folder / "report",
             "results_file": folder / "results.jsonl",
             "pgd_steps": 1,
+            "worst_case_steps": 1,
         }
         return reproduce.reproduce(options), folder
 
@@ -101,6 +104,9 @@ def test_every_cell_is_measured_once(report_of):
         ("whitebox", "puvae", "pgd", "exact"),
         ("whitebox", "defensegan", "pgd", "bpda"),
         ("whitebox", "defensegan", "pgd", "truncated"),
+        ("whitebox", "none", "worst_case", None),
+        ("whitebox", "puvae", "worst_case", "strongest"),
+        ("whitebox", "defensegan", "worst_case", None),
     }
     assert len(records) == len(cells)
     for name in ("report/records.jsonl", "results.jsonl"):
@@ -126,7 +132,7 @@ def test_what_a_purifier_moves_is_measured_beside_each_blind_cell(report_of):
 
 def test_each_record_says_its_own_n_seed_and_source(report_of):
     for record in report_of[0]:
-        is_small = record["purifier"] == "defensegan" or record["attack"] == "pgd"
+        is_small = record["purifier"] == "defensegan" or record["attack"] in ("pgd", "worst_case")
         expected = 1 if record["purifier"] == "defensegan_wgan" else 2 if is_small else 6
         assert record["n"] == expected
         assert record["data_source"] == "embedded" and record["split"] == "test"
@@ -171,7 +177,7 @@ def test_a_whitebox_attack_below_a_blind_one_is_flagged(report_of):
     records = {r["threat_model"]: dict(r, checks=[]) for r in report_of[0] if r["n"] == 6}
     blind = {**records["blind"], "attack_success_rate": 0.5}
     whitebox = {**blind, "threat_model": "whitebox", "attack_success_rate": 0.4, "checks": []}
-    ((record, flag),) = checks.compare_threat_models([blind, whitebox])
+    ((record, flag),) = checks.compare_records([blind, whitebox])
     assert record is whitebox and flag.startswith("whitebox_below_blind")
     assert "whitebox_below_blind" in report.tables_text([blind, whitebox])
 

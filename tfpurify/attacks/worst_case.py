@@ -17,6 +17,7 @@ class WorstCase:
         target: Callable, images -> logits: what is deployed. It decides what has succeeded.
 
     Attributes:
+        tried: Name -> how many images the attack was given.
         successes: Name -> how many images the attack was the first to fool the target with.
 
     Raises:
@@ -28,6 +29,7 @@ class WorstCase:
             raise ValueError("`attacks` must hold at least one attack. Received: none")
         self.attacks = dict(attacks)
         self.target = target
+        self.tried = dict.fromkeys(self.attacks, 0)
         self.successes = dict.fromkeys(self.attacks, 0)
 
     def __call__(self, images, labels):
@@ -41,6 +43,7 @@ class WorstCase:
             left = np.flatnonzero(margins > 0)
             if not len(left):
                 break
+            self.tried[name] += len(left)
             found = np.asarray(attack(tf.gather(images, left), labels[left]))
             new = self._margins(found, labels[left])
             is_lower = new < margins[left]

@@ -1,0 +1,87 @@
+"""How an attack went: what found what, whether its gradient lived, whether it had converged.
+
+One line of `attacks.jsonl` goes with one record of `trainers.attack`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from tfpurify.checks import check_converged, check_gradient_norms, check_randomness
+from tfpurify.files import read_json_lines, replace_lines, write_json_lines
+from tfpurify.vocabulary import CELL_KEYS
+
+ATTACKS_FILE = "attacks.jsonl"
+DIAGNOSTIC_KEYS = (
+    *CELL_KEYS,
+    "gradient_mode",
+    "seed",
+    "num_steps",
+    "num_restarts",
+    "tried",
+    "first_to_fool",
+    "fooled_by_more_steps",
+    "gradient_norms",
+    "randomness",
+    "command",
+    "versions",
+)
+_QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+_IDENTITY = (*(key for key in CELL_KEYS if key not in ("data_source", "n")), "gradient_mode")
+
+
+def make_diagnostics(record, *, norms=None, fooled_by_more_steps=None, randomness=None, **counts):
+    """Returns one line, and the flags that it raises.
+
+    Args:
+        record: The record that it goes with.
+        norms: The L2 norms of the gradient at clean images, `(n,)` by gradient mode.
+        fooled_by_more_steps: How many images only twice the steps fooled, or None.
+        randomness: Success rates as `check_randomness` takes them, or None.
+        **counts: `num_steps`, `num_restarts`, `tried` and `first_to_fool`.
+
+    Returns:
+        The line and a list of flags.
+    """
+    line = {key: record[key] for key in DIAGNOSTIC_KEYS if key in record}
+    norms = norms or {}
+    line |= {
+        **counts,
+        "fooled_by_more_steps": fooled_by_more_steps,
+        "gradient_norms": {mode: _quantiles(values) for mode, values in norms.items()},
+        "randomness": randomness,
+    }
+    flags = [check_gradient_norms(values) for values in norms.values()]
+    if fooled_by_more_steps is not None:
+        flags.append(check_converged(fooled_by_more_steps, record["n"]))
+    if randomness is not None:
+        flags.append(check_randomness(randomness))
+    return {key: line[key] for key in DIAGNOSTIC_KEYS}, [flag for flag in flags if flag is not None]
+
+
+def _quantiles(values):
+    values = np.asarray(values, np.float64)
+    finite = values[np.isfinite(values)]
+    found = np.quantile(finite, _QUANTILES).tolist() if len(finite) else None
+    return {"quantiles": found, "dead": int(len(values) - np.sum(finite > 0))}
+
+
+def read_diagnostics(path):
+    """Reads lines that were written; none if there is no such file.
+
+    Raises:
+        ValueError: If a line is damaged; names it.
+    """
+    path = Path(path)
+    lines = []
+    for where, line in read_json_lines(path) if path.exists() else ():
+        if not isinstance(line, dict) or set(line) != set(DIAGNOSTIC_KEYS):
+            keys = ", ".join(DIAGNOSTIC_KEYS)
+            raise ValueError(f"{where} must be an object of {keys}. Received: {str(line)[:60]!r}")
+        lines.append(line)
+    return lines
+
+
+def update_diagnostics(path, lines):
+    """Puts lines into a file in place of older ones of the same cell, as `replace_lines` does."""
+    write_json_lines(path, replace_lines(read_diagnostics(path), lines, _IDENTITY))

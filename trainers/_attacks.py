@@ -1,0 +1,398 @@
+"""Attacks on a defence by name, each once for every way that its gradient can take."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfpurify import diagnostics
+from tfpurify.attacks.expectation import Expectation
+from tfpurify.attacks.latent_search import LatentSearch
+from tfpurify.attacks.noise import RandomNoise
+from tfpurify.attacks.pgd import PGD
+from tfpurify.attacks.worst_case import WorstCase
+from tfpurify.purified_classifier import PurifiedClassifier
+from tfpurify.purifiers.defensegan import DefenseGAN
+from tfpurify.study import STUDY_EPSILON
+from tfpurify.vocabulary import ATTACKS, MEAN_SQUARED_ATTACKS
+from trainers import _parts, _plan
+
+PUBLISHED_MEAN_SQUARED = 0.005  # Athalye et al. 2018, section 5.4.2
+NEEDS_NO_GRADIENT = ("noise", "advgan", "transfer", "latent", "square", "hopskipjump")
+_QUERIES_ONLY = ("noise", "advgan", "square", "hopskipjump")
+# Of the restarts of PGD through `soft`: the default, then softer and harder choices in turn.
+_TEMPERATURES = (0.005, 0.02, 0.00125)
+
+
+@dataclasses.dataclass
+class Defence:
+    """What is attacked, and what the attacker knows of it.
+
+    Args:
+        dataset: Name of the data set.
+        name: Of `vocabulary.DEFENSES`, or a baseline's.
+        threat_model: As in a record.
+        classifier: The bare classifier.
+        purifier: In front of it, or None.
+        fast: DefenseGAN's fast projector, where `purifier` is the reference and there is one.
+    """
+
+    dataset: str
+    name: str
+    threat_model: str
+    classifier: object
+    purifier: object = None
+    fast: object = None
+
+    @property
+    def is_crossed(self):
+        """Whether the attacker's gradient crosses the purifier."""
+        return self.purifier is not None and self.threat_model == "whitebox"
+
+    @property
+    def modes(self):
+        """The gradient modes that an attacker has, the strongest known first."""
+        if not self.is_crossed:
+            return (None,)
+        kinds = _plan.GRADIENT_MODES
+        return kinds[self.name if self.name in kinds else self.name.partition("_")[0]]
+
+    def target(self, mode=None, **options):
+        """Returns what an attacker differentiates."""
+        if not self.is_crossed:
+            return self.classifier
+        return PurifiedClassifier(self.purifier, self.classifier, mode or "exact", **options)
+
+    @functools.cached_property
+    def served(self):
+        """What is deployed, as one graph: images -> logits."""
+        return _graph(self.classifier, self.purifier)
+
+    @property
+    def fresh(self):
+        """The purifier with new random starts at every call, or None if it has none to draw."""
+        if not isinstance(self.purifier, DefenseGAN):
+            return None
+        parts = {"generator": self.purifier.generator, "encoder": self.purifier.encoder}
+        fresh = DefenseGAN(**{**self.purifier.get_config(), **parts, "seed": None})
+        fresh.build()
+        return fresh
+
+
+def load_fast(dataset, output_dir=None):
+    """Returns the fast projector of a data set's DefenseGAN, or None if its encoder is missing."""
+    names = [name for name, _ in _parts.purifier_parts("defensegan_fast", dataset)]
+    if not all(_parts.is_trained(name, output_dir) for name in names):
+        return None
+    return _parts.load_purifier("defensegan_fast", dataset, output_dir)
+
+
+def load_defence(dataset, name, threat_model, output_dir=None, architecture=None):
+    """Returns a trained defence as it is served.
+
+    Args:
+        dataset: Name of the data set.
+        name: Of `vocabulary.DEFENSES`.
+        threat_model: As in a record.
+        output_dir: As for `_parts.load_part`.
+        architecture: Of the classifier; the study's if None.
+    """
+    classifier = _parts.load_classifier(dataset, output_dir, architecture)
+    purifier = _parts.load_purifier(name, dataset, output_dir)
+    fast = load_fast(dataset, output_dir) if name == "defensegan" else None
+    return Defence(dataset, name, threat_model, classifier, purifier, fast)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How hard attacks try.
+
+    Args:
+        epsilon: L-inf bound, or the mean squared one of `vocabulary.MEAN_SQUARED_ATTACKS`.
+        num_steps: Steps; queries of `square`.
+        num_restarts: Random starts.
+        num_draws: Calls that `pgd_eot` averages.
+        seed: Of the random starts.
+        soft_candidates: How many candidates `soft` mixes; all if None.
+    """
+
+    epsilon: float = STUDY_EPSILON
+    num_steps: int = 100
+    num_restarts: int = 1
+    num_draws: int = 4
+    seed: int = 0
+    soft_candidates: int | None = None
+
+
+def require_names(names, threat_model):
+    """Refuses attacks that are unknown, bound different norms, or know what they must not.
+
+    Raises:
+        ValueError: If there is one, or no attack.
+    """
+    unknown = sorted(set(names) - set(ATTACKS))
+    if unknown or not names:
+        raise ValueError(f"`attack` must be among {list(ATTACKS)}. Received: {unknown or names}")
+    if len({name in MEAN_SQUARED_ATTACKS for name in names}) > 1:
+        raise ValueError(
+            f"`attack`: {list(MEAN_SQUARED_ATTACKS)} bound the mean squared difference, the others "
+            f"the largest one; they have no common record. Received: {names}"
+        )
+    knowing = [name for name in names if name not in _QUERIES_ONLY]
+    if threat_model == "blackbox" and knowing:
+        raise ValueError(
+            f"`attack` of a black box must be among {list(_QUERIES_ONLY)}. Received: {knowing}"
+        )
+
+
+def make_attacks(names, defence, settings, modes=None, advgans=()):
+    """Returns attacks for `WorstCase`: name or `name:mode` -> `attack(images, labels)`.
+
+    Args:
+        names: Of `vocabulary.ATTACKS`, in the order of their turn.
+        defence: A `Defence`.
+        settings: `Settings`.
+        modes: Gradient modes; all of the defence if None.
+        advgans: Trained `AdvGAN`s by name.
+
+    Raises:
+        ValueError: If a mode does not fit the purifier, or an attack needs what is not there.
+    """
+    require_names(names, defence.threat_model)
+    found = {}
+    for name in names:
+        if name == "advgan":
+            found |= {f"advgan:{key}": model.generate for key, model in advgans.items()}
+        elif name in NEEDS_NO_GRADIENT:
+            found[name] = _make(name, defence, settings, None)
+        else:
+            for mode in modes or defence.modes:
+                key = name if mode is None else f"{name}:{mode}"
+                found[key] = _make(name, defence, settings, mode)
+    if not found:
+        raise ValueError(
+            "`attack=advgan` needs a trained AdvGAN: `python -m trainers.advgan`. Received: none "
+            f"of epsilon={settings.epsilon} for {defence.dataset}, {defence.name}"
+        )
+    return found
+
+
+def _make(name, defence, settings, mode):
+    epsilon, steps, restarts = settings.epsilon, settings.num_steps, settings.num_restarts
+    if name == "noise":
+        return RandomNoise(epsilon, settings.seed)
+    if name == "latent":
+        return _latent_search(defence, settings)
+    if name == "transfer":
+        if defence.fast is None or not defence.is_crossed:
+            raise ValueError(
+                "`attack=transfer` needs the reference of a DefenseGAN that has an encoder, and an "
+                f"attacker who knows it. Received: {defence.name}, {defence.threat_model}"
+            )
+        # A dataclass's copy, whose `served` is the fast projector's.
+        stand_in = dataclasses.replace(defence, purifier=defence.fast, fast=None)
+        return _make("pgd", stand_in, settings, "exact")
+    options = {}
+    if mode == "soft":
+        options["soft_candidates"] = settings.soft_candidates
+    if name == "pgd":
+        starts = {}
+        for start in range(restarts):
+            if mode == "soft":
+                options["temperature"] = _TEMPERATURES[start % len(_TEMPERATURES)]
+            target = defence.target(mode, **options)
+            starts[start] = PGD(target, epsilon, steps, seed=settings.seed + start)
+        return WorstCase(starts, defence.served) if restarts > 1 else starts[0]
+    if name == "pgd_eot":
+        fresh = defence.fresh
+        if fresh is None or not defence.is_crossed:
+            raise ValueError(
+                "`attack=pgd_eot` needs a purifier that draws, and an attacker who knows it. "
+                f"Received: {defence.name}, {defence.threat_model}"
+            )
+        drawn = dataclasses.replace(defence, purifier=fresh).target(mode, **options)
+        target = Expectation(drawn, settings.num_draws)
+        return PGD(target, epsilon, steps, seed=settings.seed)
+    from tfpurify.art import ARTAttack
+
+    target = defence.target(mode, **options)
+    if name in ("square", "hopskipjump"):
+        target = defence.served if defence.threat_model != "blind" else defence.classifier
+    shape = defence.classifier.image_shape
+    return ARTAttack(name, target, shape, epsilon, steps, restarts, settings.seed)
+
+
+def _latent_search(defence, settings):
+    purifier = defence.fast or defence.purifier
+    if not isinstance(purifier, DefenseGAN) or not defence.is_crossed:
+        raise ValueError(
+            "`attack=latent` needs a DefenseGAN, and an attacker who knows it. "
+            f"Received: {defence.name}, {defence.threat_model}"
+        )
+
+    def project(images):
+        z, errors = purifier.project(images)
+        return tf.gather(z, tf.argmin(errors, axis=1), axis=1, batch_dims=1)
+
+    generate = purifier.generator.folded()
+    steps = settings.num_steps
+    return LatentSearch(defence.classifier, generate, project, settings.epsilon, steps)
+
+
+def load_advgans(defence, epsilon, output_dir=None, more=(), architecture=None):
+    """Returns the trained AdvGANs that an attacker has: name -> model.
+
+    Those on the defence and on the bare classifier, as far as they are trained and he knows both.
+
+    Args:
+        defence: A `Defence`.
+        epsilon: Their bound.
+        output_dir: As for `_parts.load_part`.
+        more: Names of runs or of the zoo beside them.
+        architecture: Of the classifier; the study's if None.
+
+    Raises:
+        ValueError: If one of `more` is not trained, or has another bound.
+    """
+    usual = []
+    if defence.threat_model == "blackbox":
+        for distillation in ("static", "dynamic"):
+            usual.append(_parts.blackbox_part(defence.dataset, epsilon, distillation))
+    else:
+        usual.append(_parts.attack_part(defence.dataset, epsilon, architecture))
+        if defence.is_crossed:
+            part = _parts.attack_part(defence.dataset, epsilon, architecture, defence.name)
+            usual.insert(0, part)
+    parts = [part for part in usual if _parts.is_trained(part[0], output_dir)]
+    parts += [(name, "python -m trainers.advgan") for name in more]
+    found = {name: _parts.load_part(name, output_dir, command) for name, command in parts}
+    for name, model in found.items():
+        if not np.isclose(model.epsilon, epsilon):
+            raise ValueError(
+                f"`advgans` must have epsilon={epsilon}. Received: {name}, epsilon={model.epsilon}"
+            )
+    return found
+
+
+def randomness_rates(defence, clean, adversarial, labels, num_votes=9):
+    """Returns how many images stay fooled under the purifier's own, new and voted randomness.
+
+    Args:
+        defence: A `Defence` whose purifier draws.
+        clean: Images `(n, H, W, C)`.
+        adversarial: What was found for them.
+        labels: `(n,)`.
+        num_votes: Draws of the majority vote.
+
+    Returns:
+        The attack success rates `fixed`, `fresh` and `majority`, each over the images that are
+        right without the attack under the same randomness.
+    """
+    drawing = _graph(defence.classifier, defence.fresh)
+
+    def vote(images):
+        draws = [_predict(drawing, images) for _ in range(num_votes)]
+        return np.stack([np.bincount(votes).argmax() for votes in np.stack(draws, axis=1)])
+
+    deciders = {
+        "fixed": functools.partial(_predict, defence.served),
+        "fresh": functools.partial(_predict, drawing),
+        "majority": vote,
+    }
+    rates = {}
+    for name, decide in deciders.items():
+        right = decide(clean) == labels
+        fooled = right & (decide(adversarial) != labels)
+        rates[name] = float(fooled.sum() / right.sum()) if right.any() else None
+    return rates
+
+
+def gradient_norms(defence, modes, images, labels, settings):
+    """Returns each mode's L2 norms of the margin's gradient at clean images, `(n,)` by mode."""
+    from tfpurify.losses import UNSATURATED, margin_loss
+
+    found = {}
+    for mode in modes:
+        options = {"soft_candidates": settings.soft_candidates} if mode == "soft" else {}
+        target = defence.target(mode, **options)
+        norms = []
+        for start in range(0, len(images), 64):
+            batch = tf.convert_to_tensor(images[start : start + 64])
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(batch)
+                here = labels[start : start + 64]
+                margin = margin_loss(target(batch), here, kappa=UNSATURATED)
+            gradient = tape.gradient(margin, batch)
+            norms.append(tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))).numpy())
+        found[mode or "direct"] = np.concatenate(norms)
+    return found
+
+
+def _graph(classifier, purifier):
+    signature = [tf.TensorSpec((None, *classifier.image_shape), tf.float32)]
+
+    def classify(images):
+        if purifier is not None:
+            images = purifier(images, training=False)
+        return classifier(images, training=False)
+
+    return tf.function(classify, signature)
+
+
+def _predict(classify, images):
+    return np.asarray(classify(tf.convert_to_tensor(images))).argmax(axis=1)
+
+
+def diagnose(defence, modes, settings, record, search, kept):
+    """Returns the line of diagnostics of an attack, and the flags that it raises.
+
+    Args:
+        defence: The `Defence`.
+        modes: Its gradient modes; all if None.
+        settings: What was attacked with.
+        record: What came out.
+        search: The `WorstCase`.
+        kept: `batches` of clean images, adversarial images and labels.
+    """
+    clean, adversarial, labels = (
+        np.concatenate([np.asarray(batch[part]) for batch in kept.batches]) for part in range(3)
+    )
+    is_gradient = any(key.partition(":")[0] not in NEEDS_NO_GRADIENT for key in search.attacks)
+    norms = None
+    if is_gradient:
+        norms = gradient_norms(defence, modes or defence.modes, clean, labels, settings)
+    more = None
+    if "pgd" in {key.partition(":")[0] for key in search.attacks}:
+        more = _fooled_by_more(defence, modes, settings, search, kept)
+    draws = defence.purifier is not None and defence.fresh is not None
+    randomness = randomness_rates(defence, clean, adversarial, labels) if draws else None
+    return diagnostics.make_diagnostics(
+        record,
+        norms=norms,
+        fooled_by_more_steps=more,
+        randomness=randomness,
+        num_steps=settings.num_steps,
+        num_restarts=settings.num_restarts,
+        tried=search.tried,
+        first_to_fool=search.successes,
+    )
+
+
+def _fooled_by_more(defence, modes, settings, search, kept):
+    """Returns how many images that withstood it all PGD of twice the steps fools."""
+    doubled = dataclasses.replace(
+        settings, num_steps=2 * settings.num_steps, num_restarts=1, seed=settings.seed + 1000
+    )
+    strongest = modes or defence.modes
+    if search.successes:
+        by_mode = {mode: search.successes.get(f"pgd:{mode}", 0) for mode in strongest}
+        strongest = (max(by_mode, key=by_mode.get),)
+    longer = make_attacks(("pgd",), defence, doubled, strongest)
+    again = WorstCase(longer, defence.served)
+    for images, adversarial_images, labels in kept.batches:
+        right = _predict(defence.served, images) == labels
+        held = right & (_predict(defence.served, adversarial_images) == labels)
+        if held.any():
+            again(np.asarray(images)[held], np.asarray(labels)[held])
+    return sum(again.successes.values())
