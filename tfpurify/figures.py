@@ -53,14 +53,14 @@ def figure_rates(records, path, origin=None):
     records, found = with_flags(records), datasets(records)
     if not found:
         raise ValueError("`records` must hold a record of the study's data sets. Received: none")
-    figure, axes = _new_figure(len(found), 1, (9.0, 3.4 * len(found)))
+    figure, axes = new_figure(len(found), 1, (9.0, 3.4 * len(found)))
     for axis, dataset in zip(axes[:, 0], found, strict=True):
         _draw_rates(axis, records, dataset)
     if any(record["attack"] == "worst_case" for record in records):
         label = "worst case over attacks and gradient modes"
         axes[0, 0].scatter([], [], marker="D", color=_WRONG, s=28, label=label)
     axes[0, 0].legend(frameon=False, loc="upper left", ncols=3, fontsize=8)
-    _save(figure, path, origin)
+    save(figure, path, origin)
 
 
 def origin_of(path):
@@ -164,7 +164,7 @@ def figure_trade_off(records, path):
         path: A PNG file.
     """
     found = datasets(records)
-    figure, axes = _new_figure(1, len(found), (4.2 * len(found), 3.9))
+    figure, axes = new_figure(1, len(found), (4.2 * len(found), 3.9))
     for axis, dataset in zip(axes[0], found, strict=True):
         here = [r for r in study_records(records, dataset) if r["robust_accuracy"] is not None]
         for purifier, marker in _MARKERS.items():
@@ -184,7 +184,7 @@ def figure_trade_off(records, path):
         color, label = _THREATS["whitebox"], "other attacks than AdvGAN: hollow"
         axes[0, 0].scatter([], [], marker="o", color="none", edgecolor=color, label=label)
     figure.legend(frameon=False, loc="outside lower center", ncols=2 * len(found), fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_attacks(axis, attacked, marker):
@@ -222,7 +222,7 @@ def figure_distances(distances, path):
         if line["epsilon"] == STUDY_EPSILON
     }
     purifiers = ("puvae", "defensegan")
-    figure, axes = _new_figure(len(rows), 2, (8.4, 2.6 * len(rows)))
+    figure, axes = new_figure(len(rows), 2, (8.4, 2.6 * len(rows)))
     for dataset, row_axes in zip(rows, axes, strict=True):
         for purifier, axis in zip(purifiers, row_axes, strict=True):
             axis.set_title(f"{display(dataset)}, {display(purifier)}", fontsize=10)
@@ -232,7 +232,7 @@ def figure_distances(distances, path):
             else:
                 axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes)
     axes[0, 0].legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_distances(axis, line):
@@ -253,7 +253,7 @@ def figure_seconds(distances, path):
     """
     seconds = {(line["dataset"], line["purifier"]): line["seconds_per_image"] for line in distances}
     names = [f"{display(dataset)}, {display(purifier)}" for dataset, purifier in seconds]
-    figure, axes = _new_figure(1, 1, (8.4, 0.9 + 0.34 * len(names)))
+    figure, axes = new_figure(1, 1, (8.4, 0.9 + 0.34 * len(names)))
     axis, values = axes[0, 0], [1000 * value for value in seconds.values()]
     axis.barh(names, values, color=_OURS)
     for place, value in enumerate(values):
@@ -263,7 +263,7 @@ def figure_seconds(distances, path):
     axis.invert_yaxis()
     axis.set_xlabel("milliseconds an image, on the machine that made the record")
     axis.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def figure_speed(speed, path, limit_ms):
@@ -275,7 +275,7 @@ def figure_speed(speed, path, limit_ms):
         limit_ms: Where the line is drawn.
     """
     found = list(dict.fromkeys(point["dataset"] for point in speed))
-    figure, axes = _new_figure(1, len(found), (4.6 * len(found), 3.6))
+    figure, axes = new_figure(1, len(found), (4.6 * len(found), 3.6))
     for axis, dataset in zip(axes[0], found, strict=True):
         for purifier, marker in _MARKERS.items():
             here = [p for p in speed if (p["dataset"], p["purifier"]) == (dataset, purifier)]
@@ -297,7 +297,7 @@ def figure_speed(speed, path, limit_ms):
     axes[0, 0].set_ylabel("accuracy under a blind AdvGAN, %")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def figure_images(rows, path):
@@ -310,7 +310,7 @@ def figure_images(rows, path):
     if not rows:
         raise ValueError("`rows` must hold at least one row. Received: none")
     count = len(rows[0].images)
-    figure, axes = _new_figure(len(rows), count, (1.15 * count + 1.9, 1.4 * len(rows) + 0.3))
+    figure, axes = new_figure(len(rows), count, (1.15 * count + 1.9, 1.4 * len(rows) + 0.3))
     for index, (row, row_axes) in enumerate(zip(rows, axes, strict=True)):
         row_axes[0].set_ylabel(
             row.title.replace(": ", ":\n"), rotation=0, ha="right", va="center", fontsize=9
@@ -320,7 +320,7 @@ def figure_images(rows, path):
             if index == 0:
                 true_name = row.class_names[int(row.labels[place])]
                 axis.set_title(f"true: {true_name}", fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_image(axis, row, place):
@@ -336,7 +336,7 @@ def _draw_image(axis, row, place):
     )
 
 
-def _new_figure(rows, columns, size):
+def new_figure(rows, columns, size):
     """Returns a figure without a window, and its axes as a 2-D array."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -346,7 +346,8 @@ def _new_figure(rows, columns, size):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _save(figure, path, origin=None):
+def save(figure, path, origin=None):
+    """Writes a figure as PNG, whole or not at all, with what `origin_of` shall tell of it."""
     path = Path(path)
     aside = path.with_name(f".{path.name}")
     try:

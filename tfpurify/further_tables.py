@@ -1,6 +1,7 @@
 """The tables of what goes beyond the study: a smaller budget, priors, transfer, settings."""
 
 from tfpurify import page
+from tfpurify.attack_tables import attack_tables
 from tfpurify.cells import (
     ATTACK_HEADER,
     attack_row,
@@ -9,7 +10,6 @@ from tfpurify.cells import (
     rate_text,
     success_text,
 )
-from tfpurify.checks import flag_names
 from tfpurify.study import (
     SMALL_EPSILON,
     STUDY_CELLS,
@@ -17,17 +17,15 @@ from tfpurify.study import (
     TRANSFER_ARCHITECTURES,
     datasets,
     display,
-    display_attack,
     pick,
     rank,
 )
-from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS, STUDY_CLASSIFIERS
+from tfpurify.vocabulary import STUDY_CLASSIFIERS
 
-_MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")
 SERVICE_MS = 100  # what the study gives a service for one image
 
 
-def further_tables(records, distances=(), frontier=(), speed=(), diagnostics=()):
+def further_tables(records, distances=(), frontier=(), speed=(), diagnostics=(), detection=()):
     """Returns the tables that go beyond the study, those that have a record.
 
     Args:
@@ -36,10 +34,11 @@ def further_tables(records, distances=(), frontier=(), speed=(), diagnostics=())
         frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
         speed: Points as `tfpurify.frontier.read_speed` reads them.
         diagnostics: Lines as `tfpurify.diagnostics.read_diagnostics` reads them.
+        detection: Lines as `tfpurify.detection.read_detection` reads them.
     """
     tables = [_prior_table(records, distances), *_transfer_tables(records)]
     tables += [_frontier_table(frontier), _speed_table(speed)]
-    tables += [_mean_squared_table(records), _diagnostics_table(diagnostics)]
+    tables += attack_tables(records, diagnostics, detection)
     if any(record["epsilon"] == SMALL_EPSILON for record in records):
         tables.insert(0, _small_table(records))
     return tuple(table for table in tables if table.rows)
@@ -197,60 +196,3 @@ def speed_lines(speed):
             f"{most['single_image_ms']:.4g} ms (n={best['n']})."
         )
     return lines
-
-
-def _mean_squared_table(records):
-    """Returns the attacks whose bound is on the mean squared difference, as that on DefenseGAN."""
-    header = ("Data set", "Purifier", "Attack", "ASR", "1 - robust accuracy", "Checks raised")
-    rows = [
-        (
-            display(record["dataset"]),
-            display(record["purifier"]),
-            f"{display_attack(record['attack'], record['gradient_mode'])}, {record['epsilon']:g}",
-            success_text(record),
-            rate_text(1 - record["robust_accuracy"], record["n"]),
-            ", ".join(flag_names(record)),
-        )
-        for record in records
-        if record["attack"] in _MEAN_SQUARED
-    ]
-    title = (
-        "Table 9. From within the generator's range: whitebox, bounded in the mean squared "
-        "difference (Athalye et al. 2018: 0.005)"
-    )
-    return page.Table(title, header, tuple(rows))
-
-
-def _diagnostics_table(diagnostics):
-    """Returns what found the worst cases, and whether its gradients lived and had converged."""
-    header = (
-        *("Data set", "Threat model", "Purifier", "Attack", "Epsilon"),
-        *("First to fool, of the images left", "By twice the steps"),
-        *("Gradient norm: median (dead)", "Randomness: fixed / fresh / vote"),
-    )
-    rows = []
-    for line in diagnostics:
-        tried = [
-            (name, line["first_to_fool"][name], count) for name, count in line["tried"].items()
-        ]
-        found = ", ".join(f"{name} {fooled}/{count}" for name, fooled, count in tried if count)
-        norms = ", ".join(
-            f"{mode} {norm['quantiles'][2]:.2g} ({norm['dead']})"
-            for mode, norm in line["gradient_norms"].items()
-            if norm["quantiles"]
-        )
-        more, rates = line["fooled_by_more_steps"], line["randomness"] or {}
-        rows.append(
-            (
-                *(display(line["dataset"]), line["threat_model"], display(line["purifier"])),
-                *(display_attack(line["attack"], line["gradient_mode"]), f"{line['epsilon']:.3g}"),
-                *(found, "" if more is None else f"{more} of {line['n']}", norms),
-                " / ".join("-" if rate is None else f"{100 * rate:.1f}" for rate in rates.values())
-                or "none",
-            )
-        )
-    title = (
-        "Table 10. How the attacks went: each gets the images that none before it fooled; those "
-        "wrong without an attack are not among them"
-    )
-    return page.Table(title, header, tuple(rows))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tfpurify.cards import cards, results_text
+from tfpurify.detection import DETECTION_FILE, read_detection
 from tfpurify.diagnostics import ATTACKS_FILE, read_diagnostics
 from tfpurify.distances import read_distances
 from tfpurify.figures import figure_rates, origin_of
@@ -25,7 +26,7 @@ def readme_with_results(text, records, **more):
     Args:
         text: Holds the two marker lines, each once.
         records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances`, `frontier`, `speed` and `diagnostics`, as for `further_tables`.
+        **more: As for `further_tables`.
 
     Raises:
         ValueError: If the markers are not there, each once and in order.
@@ -86,11 +87,12 @@ def update_readme(readme, records_path, is_check=False, presets=None):
 
 
 def read_beside(records_path):
-    """Returns the `distances`, `frontier`, `speed` and `diagnostics` beside the records."""
+    """Returns the further tables' lines that stand beside the records, by their argument."""
     path = Path(records_path).with_name(DISTANCES)
     return {
         "distances": read_distances(path) if path.exists() else (),
         "frontier": read_frontier(path.with_name(_FRONTIER)),
         "speed": read_speed(path.with_name(_SPEED)),
         "diagnostics": read_diagnostics(path.with_name(ATTACKS_FILE)),
+        "detection": read_detection(path.with_name(DETECTION_FILE)),
     }

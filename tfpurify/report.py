@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tfpurify import page
+from tfpurify.attack_figures import figure_budgets, figure_detection, has_budgets
 from tfpurify.distances import read_distances, write_distances
 from tfpurify.figures import (
     ImageRow,
@@ -74,16 +75,7 @@ def require_writable(folder):
     return folder
 
 
-def write_report(
-    folder,
-    records,
-    image_rows=None,
-    notes=(),
-    distances=(),
-    frontier=(),
-    speed=(),
-    diagnostics=(),
-):
+def write_report(folder, records, image_rows=None, notes=(), **more):
     """Writes the report; each file appears whole or not at all.
 
     `report.html` holds everything in one file; `report.md` shows the figures beside it. The numbers
@@ -94,10 +86,7 @@ def write_report(
         records: Records as `tfpurify.records.make_record` makes them.
         image_rows: `ImageRow`s by data set, or None for no images.
         notes: Paragraphs that stand first in the report: what is not in it.
-        distances: Lines as `tfpurify.distances.make_distances` makes them.
-        frontier: Lines as `tfpurify.frontier.read_frontier` reads them.
-        speed: Points as `tfpurify.frontier.read_speed` reads them.
-        diagnostics: Lines as `tfpurify.diagnostics.read_diagnostics` reads them.
+        **more: As for `further_tables`.
 
     Returns:
         The folder's path.
@@ -107,22 +96,17 @@ def write_report(
     """
     from tfpurify.records import write_records
 
-    folder = require_writable(folder)
+    folder, distances = require_writable(folder), more.get("distances", ())
     write_records(folder / "records.jsonl", records)
     write_distances(folder / DISTANCES, distances)
     blocks = [
         page.Listing(tuple(summary_lines(records))),
         *(page.Code(note) for note in notes),
         page.Heading("Results"),
-        *table_blocks(
-            records,
-            distances=distances,
-            frontier=frontier,
-            speed=speed,
-            diagnostics=diagnostics,
-        ),
+        *table_blocks(records, **more),
         *_figures(folder, records, image_rows or {}, distances),
-        *_speed(folder, speed),
+        *_attack_figures(folder, records, more.get("detection", ())),
+        *_speed(folder, more.get("speed", ())),
         page.Heading("What of the study was repaired"),
         page.Listing(REPAIRS),
         page.Heading("How this page was made"),
@@ -131,6 +115,22 @@ def write_report(
     write_aside(folder / "report.md", f"# {_TITLE}\n\n{page.markdown(blocks)}\n")
     write_aside(folder / "report.html", page.page(_TITLE, blocks))
     return folder
+
+
+def _attack_figures(folder, records, detection):
+    """Draws success against the budget, and detection, where they were measured."""
+    blocks = []
+    if has_budgets(records):
+        figure_budgets(records, folder / "epsilon.png")
+        caption = "Attack success rate against epsilon, whitebox."
+        blocks += [page.Heading("How much the budget decides")]
+        blocks += [page.Picture(folder / "epsilon.png", caption, True)]
+    if detection:
+        figure_detection(detection, folder / "detection.png")
+        caption = "Detection by reconstruction error: true against false positive rate."
+        blocks += [page.Heading("A purifier as a detector")]
+        blocks += [page.Picture(folder / "detection.png", caption, True)]
+    return blocks
 
 
 def _figures(folder, records, image_rows, distances):

@@ -139,7 +139,7 @@ def tables_markdown(records, **more):
 
     Args:
         records: Records as `tfpurify.records.make_record` makes them.
-        **more: `distances`, `frontier`, `speed` and `diagnostics`, as for `further_tables`.
+        **more: As for `further_tables`.
     """
     return page.markdown(table_blocks(records, **more))
 

@@ -31,15 +31,25 @@ def define(trainer):
     return set(flags.FLAGS) - before
 
 
-def _define_common():
-    flags.DEFINE_enum("dataset", "mnist", vocabulary.DATASETS, "Data set.")
+def define_data(dataset="mnist", source="auto"):
+    """Defines the flags that say which images.
+
+    Args:
+        dataset: Default of `--dataset`.
+        source: Default of `--data_source`.
+    """
+    flags.DEFINE_enum("dataset", dataset, vocabulary.DATASETS, "Data set.")
     flags.DEFINE_enum(
         "data_source",
-        None,
+        source,
         vocabulary.DATA_SOURCES,
         "Where images come from: TFDS, the embedded sample, or whichever is there (auto).",
     )
     flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+
+
+def _define_common():
+    define_data(source=None)
     flags.DEFINE_string("output_dir", None, "Where runs/ and saved_models/ are written.")
     flags.DEFINE_string("name", None, "Name of the run, if not the usual one.")
     flags.DEFINE_enum("classifier", None, vocabulary.CLASSIFIERS, "Classifier.")

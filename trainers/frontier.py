@@ -9,7 +9,6 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from tfpurify import vocabulary
 from trainers import _flags
 
 # Settings by which points of a frontier may differ.
@@ -34,9 +33,7 @@ _SETTINGS = (
 def define_flags():
     """Defines the flags and returns their names; only `main` calls this."""
     before = set(flags.FLAGS)
-    flags.DEFINE_enum("dataset", "cifar10", vocabulary.DATASETS, "Data set.")
-    flags.DEFINE_enum("data_source", "auto", vocabulary.DATA_SOURCES, "Where images come from.")
-    flags.DEFINE_string("data_dir", None, "TFDS directory; TFDS_DATA_DIR if not given.")
+    _flags.define_data("cifar10")
     flags.DEFINE_list("runs", [], "Folders of finished PuVAE and DCGAN runs.")
     flags.DEFINE_list("noise_scales", [], "Latent noises of each PuVAE; the run's if not given.")
     flags.DEFINE_list("descents", [], "LxR of each DCGAN: steps x starts; 200x10 if not given.")

@@ -96,7 +96,7 @@ def reproduce(options):
         OSError: If the output folder cannot be written.
     """
     from tfpurify import report, zoo
-    from tfpurify.frontier import read_frontier, read_speed
+    from tfpurify.published import read_beside
     from trainers import _retraining, _study
 
     options = {**options}
@@ -124,18 +124,10 @@ def reproduce(options):
         print("\n\n".join(notes))
         raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
     more = {
-        "distances": moved,
-        "frontier": [
-            line
-            for line in read_frontier(zoo.default_folder() / "frontier.jsonl")
-            if line["dataset"] in datasets
-        ],
-        "speed": [
-            point
-            for point in read_speed(zoo.default_folder() / "speed.json")
-            if point["dataset"] in datasets
-        ],
+        name: [line for line in lines if line["dataset"] in datasets]
+        for name, lines in read_beside(zoo.default_folder() / "results.jsonl").items()
     }
+    more["distances"] = moved
     folder = report.write_report(options["output_dir"], found, image_rows, notes, **more)
     print("\n\n".join([report.tables_text(found, **more), *notes]))
     logging.info("The report is in %s", folder / "report.html")

@@ -288,7 +288,8 @@ def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, t
     assert trainers[:9] == ["classifier", "defensegan", "encoder"] + ["advgan"] * 6
     for place, defense in ((7, "defensegan"), (8, "defensegan_fast")):
         assert {f"--defense={defense}", "--whitebox"} <= set(trainings[place])
-    assert trainers[9:] == ["defensegan"]
+    assert trainers[9:] == ["defensegan", "puvae", "advgan"]
+    assert "--adversarial" in trainings[10] and "--defense=puvae_adversarial" in trainings[11]
     for command in trainings:
         assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=embedded"} <= set(command)
     trainings.clear()

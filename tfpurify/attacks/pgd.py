@@ -30,6 +30,8 @@ class PGD:
         seed: Integer seed of the random start.
         evaluation_target: Callable, images -> logits, that decides which iterate is best. Default:
             the `exact_logits` of a target in gradient mode `soft`, else `target`.
+        penalty: Optional callable, images -> `(batch,)` >= 0, that is added to the margin: what
+            else the attack has to stay clear of, such as a detector.
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
@@ -42,7 +44,14 @@ class PGD:
     """
 
     def __init__(
-        self, target, epsilon, num_steps=100, step_size=None, seed=0, evaluation_target=None
+        self,
+        target,
+        epsilon,
+        num_steps=100,
+        step_size=None,
+        seed=0,
+        evaluation_target=None,
+        penalty=None,
     ):
         require_epsilon(epsilon)
         if num_steps < 1:
@@ -57,6 +66,7 @@ class PGD:
         if evaluation_target is None and getattr(target, "gradient_mode", None) == "soft":
             evaluation_target = target.exact_logits
         self.evaluation_target = evaluation_target
+        self.penalty = penalty
         self._search = None
 
     def __call__(self, images, labels):
@@ -105,7 +115,7 @@ class PGD:
         # Watched variables would put a whole descent on the tape, even one that `bpda` steps over.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            margin = margin_loss(self.target(images), labels, kappa=UNSATURATED)
+            margin = self._penalised(self.target(images), images, labels)
             total = tf.reduce_sum(margin)
         gradient = require_gradient(tape.gradient(total, images), "the target of PGD")
         if self.evaluation_target is None:
@@ -114,7 +124,11 @@ class PGD:
 
     def _score(self, images, labels):
         judge = self.target if self.evaluation_target is None else self.evaluation_target
-        return margin_loss(judge(images), labels, kappa=UNSATURATED)
+        return self._penalised(judge(images), images, labels)
+
+    def _penalised(self, logits, images, labels):
+        margin = margin_loss(logits, labels, kappa=UNSATURATED)
+        return margin if self.penalty is None else margin + self.penalty(images)
 
 
 def _keep_lower(best, best_margin, images, margin):

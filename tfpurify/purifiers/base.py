@@ -6,6 +6,8 @@ from keras import ops
 
 from tfpurify.data import validate_if_eager
 
+_PENALTY_WEIGHT = 10.0  # of a detector's penalty, whose unit is its threshold
+
 
 class Purifier(keras.Model):
     """Images -> images of the same shape, dtype and range [0, 1].
@@ -123,3 +125,34 @@ def identity_backward(images, purified_images):
         return upstream, tf.zeros_like(upstream)
 
     return tf.identity(purified_images), gradient
+
+
+def reconstruction_errors(purifier, images):
+    """Mean over pixels of (purified - image)^2, with the gradient of the mode `exact`: `(batch,)`.
+
+    Args:
+        purifier: A `Purifier`.
+        images: `(batch, height, width, channels)` in [0, 1].
+    """
+    return tf.reduce_mean(tf.square(purifier.differentiable(images) - images), axis=(1, 2, 3))
+
+
+def detector_penalty(purifier, threshold):
+    """Returns what an attacker adds to its loss who knows the detector: images -> `(batch,)`.
+
+    Zero for an image whose error stays below the threshold.
+
+    Args:
+        purifier: A `Purifier`.
+        threshold: Above it an image is taken for attacked, > 0.
+
+    Raises:
+        ValueError: If the threshold is not > 0.
+
+    Source: Carlini and Wagner 2017, "Adversarial examples are not easily detected".
+    """
+    if threshold <= 0:
+        raise ValueError(f"`threshold` must be > 0. Received: threshold={threshold}")
+    return lambda images: (
+        _PENALTY_WEIGHT * tf.nn.relu(reconstruction_errors(purifier, images) / threshold - 1.0)
+    )

@@ -1,0 +1,89 @@
+"""Figures of attacks: success against the budget, detection."""
+
+from tfpurify.figures import new_figure, save
+from tfpurify.study import datasets, display, display_attack
+from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS
+
+_FEWEST = 3  # budgets that make a line
+_LINES = {"none": "-", "puvae": "--", "puvae_adversarial": "-.", "defensegan_fast": ":"}
+
+
+def _curves(records, dataset):
+    """Returns epsilons and rates of each purifier, attack and mode with enough budgets."""
+    found = {}
+    for record in records:
+        is_here = record["dataset"] == dataset and record["threat_model"] != "blind"
+        rate = record["attack_success_rate"]
+        if is_here and rate is not None and record["attack"] not in MEAN_SQUARED_ATTACKS:
+            key = (record["purifier"], record["attack"], record["gradient_mode"])
+            found.setdefault(key, {})[record["epsilon"]] = rate
+    return {key: sorted(rates.items()) for key, rates in found.items() if len(rates) >= _FEWEST}
+
+
+def has_budgets(records):
+    """Says whether any attack was measured at enough budgets for a line."""
+    return any(_curves(records, dataset) for dataset in datasets(records))
+
+
+def figure_budgets(records, path):
+    """Draws attack success rates against epsilon, one panel for each data set.
+
+    Args:
+        records: Records as `tfpurify.records.make_record` makes them.
+        path: A PNG file.
+    """
+    found = [dataset for dataset in datasets(records) if _curves(records, dataset)]
+    figure, axes = new_figure(1, len(found), (5.0 * len(found), 4.6))
+    attacks = sorted({key[1] for dataset in found for key in _curves(records, dataset)})
+    for axis, dataset in zip(axes[0], found, strict=True):
+        for (purifier, attack, mode), points in sorted(_curves(records, dataset).items(), key=str):
+            name = "no purifier" if purifier == "none" else display(purifier)
+            axis.plot(
+                [epsilon for epsilon, _ in points],
+                [100 * rate for _, rate in points],
+                _LINES.get(purifier, "-"),
+                marker=".",
+                color=f"C{attacks.index(attack)}",
+                label=f"{name}: {display_attack(attack, mode)}",
+            )
+        axis.set_xscale("log")
+        axis.set_ylim(-4, 104)
+        axis.set_title(display(dataset), fontsize=10)
+        axis.set_xlabel("epsilon (L-inf, on [0, 1])")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=7, loc="upper left")
+    axes[0, 0].set_ylabel("attack success rate, %")
+    save(figure, path)
+
+
+def figure_detection(detection, path):
+    """Draws the receiver operating characteristics, one panel for each data set and purifier.
+
+    Args:
+        detection: Lines as `tfpurify.detection.read_detection` reads them.
+        path: A PNG file.
+    """
+    panels = list(dict.fromkeys((line["dataset"], line["purifier"]) for line in detection))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(rows, columns, (4.4 * columns, 4.0 * rows))
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        for line in detection:
+            if (line["dataset"], line["purifier"]) != panel:
+                continue
+            attack = display_attack(line["attack"], line["gradient_mode"])
+            knows = ", knows the detector" if line["knows_detector"] else ""
+            axis.plot(
+                line["false_positive_rates"],
+                line["true_positive_rates"],
+                label=f"{line['threat_model']} {attack}{knows}: AUC {line['auc']:.3f}",
+            )
+        axis.plot([0, 1], [0, 1], color="black", linewidth=0.6, linestyle=":")
+        axis.set_title(f"{display(panel[0])}, {display(panel[1])}", fontsize=10)
+        axis.set_xlabel("clean images taken for attacked")
+        axis.set_ylabel("attacked images found")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=7, loc="lower right")
+    save(figure, path)

@@ -1,0 +1,81 @@
+"""Detection by reconstruction error: how far a purifier moves an image tells attacked from clean.
+
+One line of `detection.jsonl` is one attack on one purifier as a detector.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from tfpurify.files import read_json_lines, replace_lines, write_json_lines
+from tfpurify.vocabulary import CELL_KEYS
+
+DETECTION_FILE = "detection.jsonl"
+FALSE_ALARMS = (0.01, 0.05)  # of clean validation images, at which thresholds are set
+DETECTION_KEYS = (
+    *CELL_KEYS,
+    "gradient_mode",
+    "seed",
+    "knows_detector",
+    "auc",
+    "false_positive_rates",
+    "true_positive_rates",
+    "thresholds",
+    "false_alarms",
+    "success_rate",
+    "undetected_success_rates",
+    "command",
+    "versions",
+)
+_IDENTITY = (
+    *(key for key in CELL_KEYS if key not in ("data_source", "n")),
+    *("gradient_mode", "seed", "knows_detector"),
+)
+
+
+def roc_curve(clean, attacked):
+    """Returns the receiver operating characteristic of a score that is higher for attacked images.
+
+    Args:
+        clean: Scores of clean images, `(n,)`.
+        attacked: Scores of attacked ones, `(m,)`.
+
+    Returns:
+        False positive rates, true positive rates, both rising from 0 to 1, and the area under the
+        curve: the probability that an attacked image scores higher, ties counted half.
+
+    Raises:
+        ValueError: If a score is not finite, or one side has none.
+    """
+    clean, attacked = np.asarray(clean, np.float64), np.asarray(attacked, np.float64)
+    if not len(clean) or not len(attacked):
+        raise ValueError(f"Scores must not be empty. Received: {len(clean)} and {len(attacked)}")
+    scores = np.concatenate([clean, attacked])
+    if not np.all(np.isfinite(scores)):
+        raise ValueError("Scores must be finite. Received: NaN or infinity")
+    thresholds = np.unique(scores)[::-1]
+    rates = [
+        np.concatenate([[0.0], np.mean(side[:, None] >= thresholds, axis=0)])
+        for side in (clean, attacked)
+    ]
+    return rates[0], rates[1], float(np.trapezoid(rates[1], rates[0]))
+
+
+def read_detection(path):
+    """Reads lines that were written; none if there is no such file.
+
+    Raises:
+        ValueError: If a line is damaged; names it.
+    """
+    path, lines = Path(path), []
+    for where, line in read_json_lines(path) if path.exists() else ():
+        if not isinstance(line, dict) or set(line) != set(DETECTION_KEYS):
+            keys = ", ".join(DETECTION_KEYS)
+            raise ValueError(f"{where} must be an object of {keys}. Received: {str(line)[:60]!r}")
+        lines.append(line)
+    return lines
+
+
+def update_detection(path, lines):
+    """Puts lines into a file in place of older ones of the same attack, as `replace_lines` does."""
+    write_json_lines(path, replace_lines(read_detection(path), lines, _IDENTITY))

@@ -1,0 +1,187 @@
+"""A purifier as a detector: `python -m trainers.detect --dataset=mnist --defense=puvae`.
+
+An image that the purifier moves far is taken for attacked. The thresholds come from clean
+validation images; the attacks are a blind AdvGAN, a blind PGD, and PGD that knows the purifier,
+without and with the detector.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from tfpurify import vocabulary
+from trainers import _flags
+
+# Those through which an attacker can differentiate in no time.
+_DETECTORS = ("puvae", "puvae_adversarial", "defensegan_fast")
+_ROC_POINTS = 101  # of a curve, as it is stored
+
+
+def define_flags():
+    """Defines the flags and returns their names; only `main` calls this."""
+    before = set(flags.FLAGS)
+    _flags.define_data()
+    flags.DEFINE_enum("defense", "puvae", _DETECTORS, "Purifier.")
+    flags.DEFINE_float("epsilon", None, "L-inf bound on the perturbation; the study's 0.2.")
+    flags.DEFINE_integer("num_steps", 40, "Steps of PGD.", lower_bound=1)
+    flags.DEFINE_integer("limit", 100, "Cap on the test images of PGD.", lower_bound=1)
+    flags.DEFINE_integer("clean_limit", 1000, "Cap on all other images.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of PGD's starts.", lower_bound=0)
+    flags.DEFINE_string("output_dir", None, "Folder whose runs/ go before the zoo.")
+    flags.DEFINE_string("results_file", None, "JSON lines file in which lines replace older ones.")
+    return set(flags.FLAGS) - before
+
+
+def detect(options):
+    """Measures the detector against each attack and returns the lines.
+
+    Args:
+        options: The flags by name.
+
+    Raises:
+        ValueError: If a part is not trained.
+    """
+    import numpy as np
+
+    from tfpurify import data, detection
+    from tfpurify.study import STUDY_EPSILON
+    from trainers import _attacks
+
+    dataset, source_flags = options["dataset"], (options["data_dir"], options["data_source"])
+    source = data.resolve_source(dataset, *source_flags)
+    splits = {
+        split: data.load_dataset(dataset, split, options["data_dir"], source)
+        .take(options["clean_limit"])
+        .batch(50)
+        for split in ("validation", "test")
+    }
+    epsilon = STUDY_EPSILON if options["epsilon"] is None else options["epsilon"]
+    defence = _attacks.load_defence(dataset, options["defense"], "whitebox", options["output_dir"])
+    scores = _Scores(defence)
+    validation = scores.of(splits["validation"])
+    thresholds = [float(np.quantile(validation, 1.0 - rate)) for rate in detection.FALSE_ALARMS]
+    clean = scores.of(splits["test"])
+    lines = []
+    for words, attack, limit in _attacks_on(defence, thresholds, epsilon, options):
+        batches = (
+            splits["test"] if limit is None else splits["test"].unbatch().take(limit).batch(50)
+        )
+        line = _measure(scores, batches, attack, clean, thresholds)
+        lines.append(_line(line, words, source, epsilon, options))
+        if options["results_file"]:
+            detection.update_detection(Path(options["results_file"]), lines[-1:])
+        shown = ("threat_model", "attack", "knows_detector", "n", "auc", "success_rate")
+        shown += ("undetected_success_rates",)
+        print(json.dumps({name: lines[-1][name] for name in shown}))
+    return lines
+
+
+class _Scores:
+    """The errors and the predictions of a defence, from one pass of its purifier."""
+
+    def __init__(self, defence):
+        import tensorflow as tf
+
+        signature = [tf.TensorSpec((None, *defence.classifier.image_shape), tf.float32)]
+
+        def look(images):
+            purified_images = defence.purifier(images, training=False)
+            errors = tf.reduce_mean(tf.square(purified_images - images), axis=(1, 2, 3))
+            return errors, defence.classifier(purified_images, training=False)
+
+        self._look = tf.function(look, signature)
+
+    def __call__(self, images):
+        """Returns errors `(n,)` and predicted classes `(n,)`."""
+        import numpy as np
+
+        errors, logits = self._look(images)
+        return np.asarray(errors), np.asarray(logits).argmax(axis=1)
+
+    def of(self, batches):
+        """Returns the errors of all images, `(n,)`."""
+        import numpy as np
+
+        return np.concatenate([self(images)[0] for images, _ in batches])
+
+
+def _attacks_on(defence, thresholds, epsilon, options):
+    """Yields the words of each attack, the attack, and its cap on the images."""
+    import dataclasses
+
+    from tfpurify.attacks.pgd import PGD
+    from tfpurify.purifiers.base import detector_penalty
+    from trainers import _attacks
+
+    steps, seed, limit = options["num_steps"], options["seed"], options["limit"]
+    blind = dataclasses.replace(defence, threat_model="blind")
+    words = {"threat_model": "blind", "gradient_mode": None, "knows_detector": False, "seed": seed}
+    advgans = _attacks.load_advgans(blind, epsilon, options["output_dir"])
+    for model in advgans.values():
+        yield {**words, "attack": "advgan"}, model.generate, None
+    yield {**words, "attack": "pgd"}, PGD(defence.classifier, epsilon, steps, seed=seed), limit
+    mode = defence.modes[0]
+    target = defence.target(mode)
+    words |= {"threat_model": "whitebox", "gradient_mode": mode, "attack": "pgd"}
+    yield words, PGD(target, epsilon, steps, seed=seed), limit
+    penalty = detector_penalty(defence.purifier, thresholds[-1])
+    aware = PGD(target, epsilon, steps, seed=seed, penalty=penalty)
+    yield {**words, "knows_detector": True}, aware, limit
+
+
+def _measure(scores, batches, attack, clean, thresholds):
+    import numpy as np
+
+    from tfpurify.detection import roc_curve
+
+    found, right, fooled = [], [], []
+    for images, labels in batches:
+        errors, after = scores(attack(images, labels))
+        right.append(scores(images)[1] == np.asarray(labels))
+        fooled.append(after != np.asarray(labels))
+        found.append(errors)
+    errors, right = np.concatenate(found), np.concatenate(right)
+    fooled = np.concatenate(fooled) & right
+    false, true, area = roc_curve(clean, errors)
+    points = np.linspace(0.0, 1.0, _ROC_POINTS)
+    return {
+        "n": len(errors),
+        "auc": area,
+        "false_positive_rates": points.tolist(),
+        "true_positive_rates": np.interp(points, false, true).tolist(),
+        "thresholds": thresholds,
+        "false_alarms": [float(np.mean(clean > threshold)) for threshold in thresholds],
+        "success_rate": float(fooled.sum() / right.sum()),
+        "undetected_success_rates": [
+            float((fooled & (errors <= threshold)).sum() / right.sum()) for threshold in thresholds
+        ],
+    }
+
+
+def _line(measured, words, source, epsilon, options):
+    from tfpurify import detection, records
+    from trainers import _plan
+
+    line = {
+        **measured,
+        **words,
+        "dataset": options["dataset"],
+        "data_source": source,
+        "split": "test",
+        "classifier": vocabulary.STUDY_CLASSIFIERS[options["dataset"]],
+        "purifier": options["defense"],
+        "epsilon": epsilon,
+        "command": _plan.portable_command(records.command_line()),
+        "versions": records.versions(),
+    }
+    return {key: line[key] for key in detection.DETECTION_KEYS}
+
+
+def main():
+    """Runs the command line."""
+    _flags.run_app(define_flags(), detect)
+
+
+if __name__ == "__main__":
+    main()
