@@ -124,7 +124,10 @@ def _transfer_tables(records):
 
 def _frontier_table(frontier):
     """Returns what settings cost and protect, on the validation images they were chosen on."""
-    header = ("Data set", "Purifier", "Settings", "Purified clean accuracy", "Blind ASR")
+    header = (
+        *("Data set", "Purifier", "Settings", "Purified clean accuracy"),
+        *("Blind ASR", "Whitebox ASR (PGD)"),
+    )
     rows = []
     for line in frontier:
         settings = ", ".join(
@@ -133,7 +136,13 @@ def _frontier_table(frontier):
             if len(_values(frontier, line, name)) > 1
         )
         cost = rate_text(line["purified_clean_accuracy"], line["n"])
-        rows.append((display(line["dataset"]), line["run"], settings, cost, success_text(line)))
+        whitebox = "not measured"
+        if "whitebox_n" in line:
+            keys = ("n", "attack_success_rate", "attack_success_rate_low")
+            keys += ("attack_success_rate_high",)
+            whitebox = success_text({key: line[f"whitebox_{key}"] for key in keys})
+        blind = success_text(line)
+        rows.append((display(line["dataset"]), line["run"], settings, cost, blind, whitebox))
     title = "Table 7. Choosing the settings: cost and protection on validation images, epsilon 0.2"
     return page.Table(title, header, tuple(rows))
 

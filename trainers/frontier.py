@@ -38,6 +38,14 @@ def define_flags():
     flags.DEFINE_list("noise_scales", [], "Latent noises of each PuVAE; the run's if not given.")
     flags.DEFINE_list("descents", [], "LxR of each DCGAN: steps x starts; 200x10 if not given.")
     flags.DEFINE_integer("limit", 1000, "Cap on the validation images.", lower_bound=1)
+    flags.DEFINE_integer(
+        "pgd_steps",
+        0,
+        "Steps of PGD through each point, in every gradient mode of a PuVAE and truncated through "
+        "a descent; 0: none.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer("pgd_limit", 100, "Cap on its images.", lower_bound=1)
     flags.DEFINE_string("output_dir", None, "Folder whose runs/ go before the zoo.")
     flags.DEFINE_string("results_file", None, "JSON lines file in which lines replace older ones.")
     return set(flags.FLAGS) - before
@@ -69,6 +77,8 @@ def frontier(options):
     for run in options["runs"]:
         for settings, purifier in _purifiers(Path(run), options):
             line = _measure(images, options["limit"], source, classifier, attack, purifier)
+            if options["pgd_steps"]:
+                line |= _measure_whitebox(images, options, classifier, purifier)
             lines.append({"dataset": dataset, "run": Path(run).name, "settings": settings, **line})
             logging.info("%s", json.dumps(lines[-1]))
             if options["results_file"]:
@@ -98,6 +108,31 @@ def _measure(images, limit, source, classifier, attack, purifier):
         "command": _plan.portable_command(records.command_line()),
         "versions": records.versions(),
     }
+
+
+def _measure_whitebox(images, options, classifier, purifier):
+    """Returns the success rate of PGD that knows the point, with its interval and n."""
+    from tfpurify import evaluation
+    from tfpurify.attacks.worst_case import WorstCase
+    from tfpurify.purifiers.puvae import PuVAE
+    from tfpurify.study import STUDY_EPSILON
+    from trainers import _attacks
+
+    is_puvae = isinstance(purifier, PuVAE)
+    name = "puvae" if is_puvae else "defensegan"
+    defence = _attacks.Defence(options["dataset"], name, "whitebox", classifier, purifier)
+    settings = _attacks.Settings(num_steps=options["pgd_steps"], soft_candidates=3)
+    modes = None if is_puvae else ("truncated",)
+    attacks = _attacks.make_attacks(("pgd",), defence, settings, modes)
+    rates = evaluation.evaluate(
+        images.take(options["pgd_limit"]).batch(50),
+        classifier,
+        purifier=purifier,
+        attack=WorstCase(attacks, defence.served),
+        epsilon=STUDY_EPSILON,
+    )
+    keys = ("attack_success_rate", "attack_success_rate_low", "attack_success_rate_high", "n")
+    return {f"whitebox_{key}": rates[key] for key in keys}
 
 
 def _purifiers(folder, options):

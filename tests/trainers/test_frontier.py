@@ -50,6 +50,8 @@ def options(folder, **given):
         "noise_scales": [],
         "descents": [],
         "limit": 4,
+        "pgd_steps": 0,
+        "pgd_limit": 2,
         "output_dir": folder,
         "results_file": folder / "frontier.jsonl",
         **given,
@@ -69,8 +71,19 @@ def test_points_say_their_settings_and_replace_older_ones(folder):
     markdown = report.tables_markdown([], frontier=lines)
     assert "| MNIST | noisy | input_noise 0.1, noise_scale 0.5 |" in markdown
     assert all(line["split"] == "validation" and line["n"] == 4 for line in lines)
+    assert "whitebox_n" not in lines[0] and "not measured" in markdown
     frontier.frontier(options(folder, runs=runs[:1]))
     assert len(read_frontier(folder / "frontier.jsonl")) == len(lines)
+
+
+def test_an_attacker_who_knows_the_point_is_measured_too(folder):
+    runs = [folder / "runs" / name for name in ("plain", "prior")]
+    given = options(folder, runs=runs, descents=["2x1"], pgd_steps=1, limit=20, pgd_limit=20)
+    lines = frontier.frontier({**given, "results_file": None})
+    for line in lines:
+        assert line["whitebox_n"] == 20
+        assert 0 <= line["whitebox_attack_success_rate"] <= 1
+    assert "(n=20)" in report.tables_markdown([], frontier=lines)
 
 
 def test_a_run_on_other_data_is_refused(folder):
