@@ -1,7 +1,15 @@
 """What stands in the cells and rows of the tables, made from records."""
 
 from tfpurify.checks import flag_names
-from tfpurify.study import STUDY_EPSILON, display, display_attack, pick, rank, study_records
+from tfpurify.study import (
+    STUDY_CELLS,
+    STUDY_EPSILON,
+    display,
+    display_attack,
+    pick,
+    rank,
+    study_records,
+)
 
 ATTACK_HEADER = (
     "Data set",
@@ -104,10 +112,13 @@ def cell_rows(records, dataset, cell, study, others=""):
         dataset: Name of the data set.
         cell: Threat model and purifier.
         study: The study's figure in words.
-        others: What the words of the other attacks start with.
+        others: What the words of the other attacks start with, one or a tuple.
     """
+    picked = pick(records, dataset, *cell)
     worst = pick(records, dataset, *cell, attack="worst_case")
-    rows = [attack_row(dataset, cell, pick(records, dataset, *cell), study, worst)]
+    rows = []
+    if picked or worst or cell in STUDY_CELLS:
+        rows.append(attack_row(dataset, cell, picked, study, worst))
     return rows + [
         attack_row(dataset, cell, other, "not in study")
         for other in other_attacks(records, dataset, cell)

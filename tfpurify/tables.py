@@ -46,7 +46,7 @@ def _clean_table(records):
 
 
 def _attack_table(title, records, cells, others):
-    """Returns a row for each cell, and for each other attack whose word starts with `others`."""
+    """Returns the rows of each cell, with the other attacks whose words start with `others`."""
     rows = []
     for dataset in datasets(records):
         for cell in cells:
@@ -89,11 +89,14 @@ def summary_lines(records):
 def study_tables(records):
     """Returns the study's three tables."""
     blind = [("blackbox", "none"), ("whitebox", "none")]
-    blind += [("blind", purifier) for purifier in PURIFIERS[1:]]
+    for purifier in PURIFIERS[1:]:
+        blind += [("blackbox", purifier), ("blind", purifier)]
     whitebox = [("whitebox", purifier) for purifier in PURIFIERS]
     return (
         _clean_table(records),
-        _attack_table("Table 2. Attackers who do not know the purifier", records, blind, "advgan"),
+        _attack_table(
+            "Table 2. Attackers who do not know the purifier", records, blind, ("advgan", "noise")
+        ),
         _attack_table("Table 3. Attackers who know everything", records, whitebox, ""),
     )
 
