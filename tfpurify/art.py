@@ -14,6 +14,7 @@ from art.defences import preprocessor
 from art.defences.preprocessor.preprocessor import PreprocessorTensorFlowV2
 from art.estimators.classification import TensorFlowV2Classifier
 
+from tfpurify.attacks.dead_gradient import where_it_dies
 from tfpurify.data import validate_if_eager, validate_images
 from tfpurify.losses import require_epsilon
 from tfpurify.purified_classifier import PurifiedClassifier
@@ -121,6 +122,7 @@ class _TargetClassifier(TensorFlowV2Classifier):
             loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             clip_values=(0.0, 1.0),
         )
+        self._target = target
         is_soft = getattr(target, "gradient_mode", None) == "soft"
         self._judge = _compiled(target.exact_logits, image_shape) if is_soft else self.model
 
@@ -139,10 +141,14 @@ class _TargetClassifier(TensorFlowV2Classifier):
         gradient = super().loss_gradient(x, y, training_mode, **kwargs)
         values = np.asarray(gradient)
         if not np.all(np.isfinite(values)):
-            raise ValueError("The gradient must be finite. Received: NaN or infinity")
+            raise ValueError(self._dead("be finite. Received: NaN or infinity", x, y))
         if not np.any(values):
-            raise ValueError("The gradient must not vanish. Received: zero for a whole batch")
+            raise ValueError(self._dead("not vanish. Received: zero for a whole batch", x, y))
         return gradient
+
+    def _dead(self, words, x, y):
+        labels = np.argmax(y, axis=1) if np.ndim(y) == 2 else y
+        return f"The gradient must {words}; it died {where_it_dies(self._target, x, labels)}"
 
 
 def _compiled(target, image_shape):

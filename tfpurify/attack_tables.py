@@ -78,8 +78,8 @@ def _diagnostics_table(diagnostics):
             )
         )
     title = (
-        "Table 10. How the worst cases were found: each attack gets what none before it fooled; images "
-        "wrong without an attack are not among them"
+        "Table 10. How the worst cases were found: each attack gets what none before "
+        "it fooled; images wrong without an attack are not among them"
     )
     return page.Table(title, header, tuple(rows))
 

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.attacks.dead_gradient import where_it_dies
 from tfpurify.data import validate_images
 from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon, require_gradient
 
@@ -35,7 +36,7 @@ class PGD:
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
-            for a whole batch.
+            for a whole batch; names the layer in which it died.
 
     Source: Madry et al. (2018), "Towards Deep Learning Models Resistant to Adversarial Attacks";
         the loss is f6 of Carlini & Wagner (2017) without its floor.
@@ -85,7 +86,8 @@ class PGD:
             message = _GRADIENT_MESSAGE.search(str(error))
             if message is None:
                 raise
-            raise ValueError(message.group()) from error
+            place = where_it_dies(self.target, images, labels)
+            raise ValueError(f"{message.group()}; it died {place}") from error
 
     def _descend(self, images, labels):
         low = tf.maximum(images - self.epsilon, 0.0)

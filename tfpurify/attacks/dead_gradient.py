@@ -1,0 +1,49 @@
+"""Where on its way back from the logits a gradient dies."""
+
+import tensorflow as tf
+
+from tfpurify.losses import UNSATURATED, margin_loss
+
+
+def where_it_dies(target, images, labels):
+    """Names the layer that a margin's gradient does not come back through, in words.
+
+    Follows the classifier layer by layer from the logits to its input. If it lives there and the
+    target has a purifier, it dies in that.
+
+    Args:
+        target: Callable, images -> logits: a classifier, or one with a `purifier` and a
+            `classifier`. Of any other only the whole can be named.
+        images: `(batch, height, width, channels)` in [0, 1].
+        labels: True labels `(batch,)`.
+    """
+    purifier = getattr(target, "purifier", None)
+    classifier = target if purifier is None else target.classifier
+    layers = getattr(getattr(classifier, "stack", None), "layers", None)
+    if layers is None:
+        return f"in {getattr(classifier, 'name', 'the target')}, whose layers are not known"
+    inputs = tf.convert_to_tensor(images if purifier is None else purifier(images))
+    outputs = [inputs]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        for layer in layers:
+            outputs.append(layer(outputs[-1], training=False))
+            tape.watch(outputs[-1])  # what stands behind a layer that lets nothing through
+        logits = tf.cast(outputs[-1], tf.float32)
+        total = tf.reduce_sum(margin_loss(logits, tf.cast(labels, tf.int64), UNSATURATED))
+    alive = [_is_alive(gradient) for gradient in tape.gradient(total, outputs)]
+    if not alive[-1]:
+        return f"in the loss, at the logits of {classifier.name}"
+    for layer, is_alive in zip(reversed(layers), reversed(alive[:-1]), strict=True):
+        if not is_alive:
+            return f"in the layer {layer.name} of {classifier.name}"
+    if purifier is None:
+        return f"not in the layers of {classifier.name} at these images"
+    mode = getattr(target, "gradient_mode", "exact")
+    return f"in the purifier {purifier.name} (gradient mode {mode})"
+
+
+def _is_alive(gradient):
+    if gradient is None:
+        return False
+    return bool(tf.reduce_all(tf.math.is_finite(gradient)) & tf.reduce_any(gradient != 0))
