@@ -6,7 +6,6 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfpurify import diagnostics
 from tfpurify.attacks.expectation import Expectation
 from tfpurify.attacks.latent_search import LatentSearch
 from tfpurify.attacks.noise import RandomNoise
@@ -69,7 +68,7 @@ class Defence:
     @functools.cached_property
     def served(self):
         """What is deployed, as one graph: images -> logits."""
-        return _graph(self.classifier, self.purifier)
+        return graph(self.classifier, self.purifier)
 
     @property
     def fresh(self):
@@ -279,61 +278,8 @@ def load_advgans(defence, epsilon, output_dir=None, more=(), architecture=None):
     return found
 
 
-def randomness_rates(defence, clean, adversarial, labels, num_votes=9):
-    """Returns how many images stay fooled under the purifier's own, new and voted randomness.
-
-    Args:
-        defence: A `Defence` whose purifier draws.
-        clean: Images `(n, H, W, C)`.
-        adversarial: What was found for them.
-        labels: `(n,)`.
-        num_votes: Draws of the majority vote.
-
-    Returns:
-        The attack success rates `fixed`, `fresh` and `majority`, each over the images that are
-        right without the attack under the same randomness.
-    """
-    drawing = _graph(defence.classifier, defence.fresh)
-
-    def vote(images):
-        draws = [_predict(drawing, images) for _ in range(num_votes)]
-        return np.stack([np.bincount(votes).argmax() for votes in np.stack(draws, axis=1)])
-
-    deciders = {
-        "fixed": functools.partial(_predict, defence.served),
-        "fresh": functools.partial(_predict, drawing),
-        "majority": vote,
-    }
-    rates = {}
-    for name, decide in deciders.items():
-        right = decide(clean) == labels
-        fooled = right & (decide(adversarial) != labels)
-        rates[name] = float(fooled.sum() / right.sum()) if right.any() else None
-    return rates
-
-
-def gradient_norms(defence, modes, images, labels, settings):
-    """Returns each mode's L2 norms of the margin's gradient at clean images, `(n,)` by mode."""
-    from tfpurify.losses import UNSATURATED, margin_loss
-
-    found = {}
-    for mode in modes:
-        options = {"soft_candidates": settings.soft_candidates} if mode == "soft" else {}
-        target = defence.target(mode, **options)
-        norms = []
-        for start in range(0, len(images), 64):
-            batch = tf.convert_to_tensor(images[start : start + 64])
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(batch)
-                here = labels[start : start + 64]
-                margin = margin_loss(target(batch), here, kappa=UNSATURATED)
-            gradient = tape.gradient(margin, batch)
-            norms.append(tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))).numpy())
-        found[mode or "direct"] = np.concatenate(norms)
-    return found
-
-
-def _graph(classifier, purifier):
+def graph(classifier, purifier):
+    """Returns a classifier behind a purifier, or alone, as one traced function."""
     signature = [tf.TensorSpec((None, *classifier.image_shape), tf.float32)]
 
     def classify(images):
@@ -342,61 +288,3 @@ def _graph(classifier, purifier):
         return classifier(images, training=False)
 
     return tf.function(classify, signature)
-
-
-def _predict(classify, images):
-    return np.asarray(classify(tf.convert_to_tensor(images))).argmax(axis=1)
-
-
-def diagnose(defence, modes, settings, record, search, kept):
-    """Returns the line of diagnostics of an attack, and the flags that it raises.
-
-    Args:
-        defence: The `Defence`.
-        modes: Its gradient modes; all if None.
-        settings: What was attacked with.
-        record: What came out.
-        search: The `WorstCase`.
-        kept: `batches` of clean images, adversarial images and labels.
-    """
-    clean, adversarial, labels = (
-        np.concatenate([np.asarray(batch[part]) for batch in kept.batches]) for part in range(3)
-    )
-    is_gradient = any(key.partition(":")[0] not in NEEDS_NO_GRADIENT for key in search.attacks)
-    norms = None
-    if is_gradient:
-        norms = gradient_norms(defence, modes or defence.modes, clean, labels, settings)
-    more = None
-    if "pgd" in {key.partition(":")[0] for key in search.attacks}:
-        more = _fooled_by_more(defence, modes, settings, search, kept)
-    draws = defence.purifier is not None and defence.fresh is not None
-    randomness = randomness_rates(defence, clean, adversarial, labels) if draws else None
-    return diagnostics.make_diagnostics(
-        record,
-        norms=norms,
-        fooled_by_more_steps=more,
-        randomness=randomness,
-        num_steps=settings.num_steps,
-        num_restarts=settings.num_restarts,
-        tried=search.tried,
-        first_to_fool=search.successes,
-    )
-
-
-def _fooled_by_more(defence, modes, settings, search, kept):
-    """Returns how many images that withstood it all PGD of twice the steps fools."""
-    doubled = dataclasses.replace(
-        settings, num_steps=2 * settings.num_steps, num_restarts=1, seed=settings.seed + 1000
-    )
-    strongest = modes or defence.modes
-    if search.successes:
-        by_mode = {mode: search.successes.get(f"pgd:{mode}", 0) for mode in strongest}
-        strongest = (max(by_mode, key=by_mode.get),)
-    longer = make_attacks(("pgd",), defence, doubled, strongest)
-    again = WorstCase(longer, defence.served)
-    for images, adversarial_images, labels in kept.batches:
-        right = _predict(defence.served, images) == labels
-        held = right & (_predict(defence.served, adversarial_images) == labels)
-        if held.any():
-            again(np.asarray(images)[held], np.asarray(labels)[held])
-    return sum(again.successes.values())

@@ -127,7 +127,7 @@ def _measure(defence, modes, epsilon, batches, source, options):
     """Returns the record of one epsilon and its line of diagnostics, or None."""
     from tfpurify import evaluation, records
     from tfpurify.attacks.worst_case import WorstCase
-    from trainers import _attacks, _plan
+    from trainers import _attacks, _diagnose, _plan
 
     numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
     settings = _attacks.Settings(epsilon, **{name: options[name] for name in numbers})
@@ -164,7 +164,7 @@ def _measure(defence, modes, epsilon, batches, source, options):
     logging.info("The first to fool it, by attack: %s", search.successes)
     if not options["diagnose"]:
         return record, None
-    line, raised = _attacks.diagnose(defence, modes, settings, record, search, kept)
+    line, raised = _diagnose.diagnose(defence, modes, settings, record, search, kept)
     for flag in raised:
         logging.warning("Check raised: %s", flag)
     record["checks"] += raised
