@@ -201,7 +201,8 @@ class Study:
         defence = _attacks.Defence(self.dataset, cell.purifier, "whitebox", self.classifier)
         if cell.purifier != "none":
             defence.purifier = self._deployed(cell.purifier)
-        if is_reference and not self._possible([_FAST]):
+        missing = {part.name for part in self.missing()}
+        if is_reference and missing.intersection(self.parts[role].name for role in _FAST.roles):
             names = ("advgan",)
         else:
             names = ("advgan", "transfer" if is_reference else "pgd")
@@ -212,7 +213,6 @@ class Study:
             cell.epsilon, num_steps=steps, seed=seed, soft_candidates=candidates
         )
         roles = (f"whitebox_{cell.purifier}", "whitebox_none")
-        missing = {part.name for part in self.missing()}
         advgans = {
             self.parts[role].name: self._part(role)
             for role in roles
