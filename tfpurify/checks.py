@@ -6,6 +6,8 @@ A flag is one line, `name: what was seen`.
 import numpy as np
 from absl import logging
 
+from tfpurify.vocabulary import THREAT_MODELS
+
 # What each flag means for the reader of the number beside it.
 MEANINGS = {
     "purifier_cost": "The purifier costs more than 10 points of clean accuracy.",
@@ -33,7 +35,6 @@ MEANINGS = {
 }
 _ITERATIVE = ("pgd", "apgd_ce", "apgd_dlr", "worst_case")
 _YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
-_KNOWLEDGE = ("none", "blackbox", "blind", "whitebox")
 _SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
 
@@ -218,7 +219,7 @@ def _compare(record, other):
         return
     if other["attack"] == "noise" and record["attack"] != "noise":
         yield check_noise_weaker(record, other)
-    places = [_KNOWLEDGE.index(one["threat_model"]) for one in (record, other)]
+    places = [THREAT_MODELS.index(one["threat_model"]) for one in (record, other)]
     if places[0] > places[1] and record["attack"] not in _YARDSTICKS:
         yield check_whitebox_strongest(record, other)
     is_pair = other["attack"] == "fgsm" and record["attack"] in _ITERATIVE and is_same_threat

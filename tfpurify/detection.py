@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpurify.files import read_json_lines, replace_lines, write_json_lines
+from tfpurify.files import read_lines_of, replace_lines, write_json_lines
 from tfpurify.vocabulary import CELL_KEYS
 
 DETECTION_FILE = "detection.jsonl"
@@ -67,13 +67,8 @@ def read_detection(path):
     Raises:
         ValueError: If a line is damaged; names it.
     """
-    path, lines = Path(path), []
-    for where, line in read_json_lines(path) if path.exists() else ():
-        if not isinstance(line, dict) or set(line) != set(DETECTION_KEYS):
-            keys = ", ".join(DETECTION_KEYS)
-            raise ValueError(f"{where} must be an object of {keys}. Received: {str(line)[:60]!r}")
-        lines.append(line)
-    return lines
+    path = Path(path)
+    return read_lines_of(path, DETECTION_KEYS) if path.exists() else []
 
 
 def update_detection(path, lines):

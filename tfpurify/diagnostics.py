@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tfpurify.checks import check_converged, check_gradient_norms, check_randomness
-from tfpurify.files import read_json_lines, replace_lines, write_json_lines
+from tfpurify.files import read_lines_of, replace_lines, write_json_lines
 from tfpurify.vocabulary import CELL_KEYS
 
 ATTACKS_FILE = "attacks.jsonl"
@@ -73,13 +73,7 @@ def read_diagnostics(path):
         ValueError: If a line is damaged; names it.
     """
     path = Path(path)
-    lines = []
-    for where, line in read_json_lines(path) if path.exists() else ():
-        if not isinstance(line, dict) or set(line) != set(DIAGNOSTIC_KEYS):
-            keys = ", ".join(DIAGNOSTIC_KEYS)
-            raise ValueError(f"{where} must be an object of {keys}. Received: {str(line)[:60]!r}")
-        lines.append(line)
-    return lines
+    return read_lines_of(path, DIAGNOSTIC_KEYS) if path.exists() else []
 
 
 def update_diagnostics(path, lines):

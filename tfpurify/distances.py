@@ -6,7 +6,7 @@ priors are made from them.
 
 import numpy as np
 
-from tfpurify.files import read_json_lines, write_json_lines
+from tfpurify.files import read_lines_of, write_json_lines
 from tfpurify.vocabulary import CELL_KEYS
 
 DISTANCE_KEYS = (
@@ -62,10 +62,4 @@ def read_distances(path):
     Raises:
         ValueError: If a line is damaged; names it.
     """
-    lines = []
-    for where, line in read_json_lines(path):
-        if not isinstance(line, dict) or set(line) != set(DISTANCE_KEYS):
-            keys = ", ".join(DISTANCE_KEYS)
-            raise ValueError(f"{where} must be an object of {keys}. Received: {str(line)[:60]!r}")
-        lines.append(line)
-    return lines
+    return read_lines_of(path, DISTANCE_KEYS)

@@ -43,6 +43,22 @@ def read_json_lines(path):
                 raise ValueError(f"{where} must be JSON. Received: {line[:60]!r}") from error
 
 
+def read_lines_of(path, keys):
+    """Returns the objects of a JSON lines file that all have the same keys.
+
+    Raises:
+        ValueError: If a line is damaged; names it.
+        OSError: If there is no such file.
+    """
+    lines = []
+    for where, line in read_json_lines(path):
+        if not isinstance(line, dict) or set(line) != set(keys):
+            names = ", ".join(keys)
+            raise ValueError(f"{where} must be an object of {names}. Received: {str(line)[:60]!r}")
+        lines.append(line)
+    return lines
+
+
 def write_json_lines(path, values):
     """Writes values as JSON, one a line; the file whole or not at all."""
     write_aside(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))

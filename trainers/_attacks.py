@@ -70,7 +70,7 @@ class Defence:
         """What is deployed, as one graph: images -> logits."""
         return graph(self.classifier, self.purifier)
 
-    @property
+    @functools.cached_property
     def fresh(self):
         """The purifier with new random starts at every call, or None if it has none to draw."""
         if not isinstance(self.purifier, DefenseGAN):

@@ -71,11 +71,9 @@ def _fooled_by_more(defence, modes, settings, search, kept):
     doubled = dataclasses.replace(
         settings, num_steps=2 * settings.num_steps, num_restarts=1, seed=settings.seed + 1000
     )
-    strongest = modes or defence.modes
-    if search.successes:
-        by_mode = {mode: search.successes.get(f"pgd:{mode}", 0) for mode in strongest}
-        strongest = (max(by_mode, key=by_mode.get),)
-    longer = make_attacks(("pgd",), defence, doubled, strongest)
+    by_mode = {mode: search.successes.get(f"pgd:{mode}", 0) for mode in modes or defence.modes}
+    strongest = max(by_mode, key=by_mode.get)
+    longer = make_attacks(("pgd",), defence, doubled, (strongest,))
     again = WorstCase(longer, defence.served)
     for images, adversarial_images, labels in kept.batches:
         right = _predict(defence.served, images) == labels
