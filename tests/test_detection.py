@@ -44,9 +44,9 @@ class Darkener(Purifier):
 
 
 def classify(images):
-    """Class 1 above a mean of 0.5, and the surer the brighter."""
+    """Class 1 above a mean of 0.5, and far surer the brighter: that must not buy off a detector."""
     mean = tf.reduce_mean(images, axis=(1, 2, 3))
-    return 10.0 * tf.stack([0.5 - mean, mean - 0.5], axis=1)
+    return 1000.0 * tf.stack([0.5 - mean, mean - 0.5], axis=1)
 
 
 def test_an_attacker_who_knows_the_detector_stays_below_its_threshold():

@@ -32,6 +32,6 @@ def test_only_a_measurement_of_as_many_images_replaces(n, data_source, is_kept, 
     other = {**older, "cell": {"of": "b"}, "n": 3}
     newer = {**older, "n": n, "data_source": data_source, "rate": 0.25}
     with caplog.at_level(logging.WARNING, logger="absl"):
-        found = replace_lines([older, other], [newer], ["cell"])
+        found = replace_lines([older, other], [newer], lambda line: line["cell"])
     assert found == [older if is_kept else newer, other]
     assert ("more images stays" in caplog.text) == is_kept

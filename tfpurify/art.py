@@ -16,7 +16,7 @@ from art.estimators.classification import TensorFlowV2Classifier
 
 from tfpurify.attacks.dead_gradient import where_it_dies
 from tfpurify.data import validate_if_eager, validate_images
-from tfpurify.losses import require_epsilon
+from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.base import Purifier
 from tfpurify.vocabulary import ART_ATTACKS, BASELINES
@@ -114,12 +114,12 @@ class ARTPurifier(Purifier):
 class _TargetClassifier(TensorFlowV2Classifier):
     """ART's classifier of one of our targets; a dead gradient is an error, not a failed attack."""
 
-    def __init__(self, target, image_shape, num_classes):
+    def __init__(self, target, image_shape, num_classes, loss=None):
         super().__init__(
             model=_compiled(target, image_shape),
             nb_classes=num_classes,
             input_shape=tuple(image_shape),
-            loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss_object=loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             clip_values=(0.0, 1.0),
         )
         self._target = target
@@ -133,12 +133,19 @@ class _TargetClassifier(TensorFlowV2Classifier):
         return np.concatenate([self._judge(x[start : start + batch_size]) for start in batches])
 
     def loss_gradient(self, x, y, training_mode=False, **kwargs):
-        """Returns the gradient of the cross entropy.
+        """Returns the gradient of the loss.
 
         Raises:
             ValueError: If it is not finite, or zero for a whole batch.
         """
-        gradient = super().loss_gradient(x, y, training_mode, **kwargs)
+        return self._alive(super().loss_gradient(x, y, training_mode, **kwargs), x, y)
+
+    def class_gradient(self, x, label=None, training_mode=False, **kwargs):
+        """Returns the gradients of the logits; errors as for `loss_gradient`."""
+        gradient = super().class_gradient(x, label, training_mode, **kwargs)
+        return self._alive(gradient, x, self.predict(x))
+
+    def _alive(self, gradient, x, y):
         values = np.asarray(gradient)
         if not np.all(np.isfinite(values)):
             raise ValueError(self._dead("be finite. Received: NaN or infinity", x, y))
@@ -149,6 +156,21 @@ class _TargetClassifier(TensorFlowV2Classifier):
     def _dead(self, words, x, y):
         labels = np.argmax(y, axis=1) if np.ndim(y) == 2 else y
         return f"The gradient must {words}; it died {where_it_dies(self._target, x, labels)}"
+
+
+class _DifferenceOfLogitsRatio(keras.losses.Loss):
+    """-(Z_y - max_{j != y} Z_j) / (Z_(1) - Z_(3)), Z_(k) the k-th largest logit; attacks raise it.
+
+    ART has it only inside a classifier of its own, which knows neither a dead gradient nor the mode
+    `soft`.
+
+    Source: Croce and Hein 2020, Eq. (6).
+    """
+
+    def call(self, y_true, y_pred):
+        largest, _ = tf.math.top_k(y_pred, 3)
+        margin = margin_loss(y_pred, tf.argmax(y_true, axis=1), kappa=UNSATURATED)
+        return -margin / (largest[:, 0] - largest[:, 2] + keras.config.epsilon())
 
 
 def _compiled(target, image_shape):
@@ -211,7 +233,8 @@ class ARTAttack:
         self.image_shape = tuple(image_shape)
         self.num_steps = num_steps
         self.num_restarts = num_restarts
-        self._classifier = as_art_classifier(target, image_shape)
+        loss = _DifferenceOfLogitsRatio() if name == "apgd_dlr" else None
+        self._classifier = _TargetClassifier(target, image_shape, 10, loss)
 
     def __call__(self, images, labels):
         """Attacks images (B, H, W, C) in [0, 1] with true labels (B,); returns images alike."""
@@ -234,8 +257,6 @@ def _make(name, classifier, epsilon, num_steps, num_restarts):
             classifier, eps=epsilon, eps_step=epsilon, batch_size=batch_size
         )
     if name.startswith("apgd"):
-        # Without a name, ART takes the estimator's loss: its own cross entropy needs Keras 2.
-        loss = None if name == "apgd_ce" else "difference_logits_ratio"
         return evasion.AutoProjectedGradientDescent(
             classifier,
             eps=epsilon,
@@ -243,7 +264,7 @@ def _make(name, classifier, epsilon, num_steps, num_restarts):
             max_iter=num_steps,
             nb_random_init=num_restarts,
             batch_size=batch_size,
-            loss_type=loss,
+            loss_type=None,  # the estimator's: ART's own need Keras 2, or are no targets of ours
             verbose=False,
         )
     if name == "cw_l2":

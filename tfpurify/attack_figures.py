@@ -1,8 +1,8 @@
 """Figures of attacks: success against the budget, detection."""
 
 from tfpurify.figures import new_figure, save
-from tfpurify.study import datasets, display, display_attack
-from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS
+from tfpurify.study import datasets, display, display_attack, study_records
+from tfpurify.vocabulary import MEAN_SQUARED
 
 _FEWEST = 3  # budgets that make a line
 _LINES = {"none": "-", "puvae": "--", "puvae_adversarial": "-.", "defensegan_fast": ":"}
@@ -11,12 +11,14 @@ _LINES = {"none": "-", "puvae": "--", "puvae_adversarial": "-.", "defensegan_fas
 def _curves(records, dataset):
     """Returns epsilons and rates of each purifier, attack and mode with enough budgets."""
     found = {}
-    for record in records:
-        is_here = record["dataset"] == dataset and record["threat_model"] != "blind"
+    for record in study_records(records, dataset, epsilon=None):
+        if record["threat_model"] != "whitebox":
+            continue
         rate = record["attack_success_rate"]
-        if is_here and rate is not None and record["attack"] not in MEAN_SQUARED_ATTACKS:
+        if rate is not None and record["attack"] not in MEAN_SQUARED:
             key = (record["purifier"], record["attack"], record["gradient_mode"])
-            found.setdefault(key, {})[record["epsilon"]] = rate
+            rates = found.setdefault(key, {})
+            rates[record["epsilon"]] = max(rate, rates.get(record["epsilon"], 0.0))
     return {key: sorted(rates.items()) for key, rates in found.items() if len(rates) >= _FEWEST}
 
 

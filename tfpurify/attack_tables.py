@@ -5,9 +5,7 @@ from tfpurify.cells import rate_text, success_text
 from tfpurify.checks import flag_names
 from tfpurify.detection import FALSE_ALARMS
 from tfpurify.study import display, display_attack
-from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS
-
-_MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")
+from tfpurify.vocabulary import MEAN_SQUARED, STUDY_CLASSIFIERS
 
 
 def attack_tables(records, diagnostics=(), detection=()):
@@ -25,6 +23,12 @@ def attack_tables(records, diagnostics=(), detection=()):
     ]
 
 
+def _is_of_the_study(line):
+    """Says whether a line is of the test split and of its data set's own classifier."""
+    usual = STUDY_CLASSIFIERS[line["dataset"]]
+    return line["split"] == "test" and line["classifier"] == usual
+
+
 def _mean_squared_table(records):
     """Returns the attacks whose bound is on the mean squared difference, as that on DefenseGAN."""
     header = ("Data set", "Purifier", "Attack", "ASR", "1 - robust accuracy", "Checks raised")
@@ -38,7 +42,7 @@ def _mean_squared_table(records):
             ", ".join(flag_names(record)),
         )
         for record in records
-        if record["attack"] in _MEAN_SQUARED
+        if _is_of_the_study(record) and record["attack"] in MEAN_SQUARED
     ]
     title = (
         "Table 9. From within the generator's range: whitebox, bounded in the mean squared "
@@ -56,7 +60,7 @@ def _diagnostics_table(diagnostics):
     )
     rows = []
     for line in diagnostics:
-        if not line["attack"].startswith("worst_case"):
+        if not line["attack"].startswith("worst_case") or not _is_of_the_study(line):
             continue
         tried = [
             (name, line["first_to_fool"][name], count) for name, count in line["tried"].items()

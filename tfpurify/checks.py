@@ -6,7 +6,7 @@ A flag is one line, `name: what was seen`.
 import numpy as np
 from absl import logging
 
-from tfpurify.vocabulary import THREAT_MODELS
+from tfpurify.vocabulary import MEAN_SQUARED, THREAT_MODELS
 
 # What each flag means for the reader of the number beside it.
 MEANINGS = {
@@ -21,19 +21,32 @@ MEANINGS = {
     "lower bound.",
     "blind_below_blackbox": "An attacker who knows nothing did better: the blind figure is a lower "
     "bound.",
+    "worst_case_below_attack": "A single attack did better than the worst case, whose attacks "
+    "were others or stopped earlier: take the single one.",
+    "advgan_missing": "No AdvGAN of this bound was trained for the attacker, so none took part.",
     "iterative_below_single_step": "One step did better than many: the gradient misleads, and the "
     "figure is a lower bound.",
     "noise_as_strong": "Random noise of the same size does half as much or more: what is measured "
     "is not the attack.",
     "full_budget_fails": "With a budget of 1, which can turn any image into any other, the attack "
-    "still fails: the figures at smaller budgets are lower bounds.",
+    "still fails: this figure and those at smaller budgets are lower bounds.",
     "dead_gradient": "The gradient is zero or not finite for more than a tenth of the images.",
     "not_converged": "Twice the steps fool more than 2 % of the images more: the figure is a lower "
     "bound.",
     "randomness_decides": "New random starts, or a vote over several, change the success rate by "
     "more than 10 points: the attack was fitted to one draw.",
 }
-_ITERATIVE = ("pgd", "apgd_ce", "apgd_dlr", "worst_case")
+# Those that one record raises beside another: made anew from the records that stand together.
+_PAIRED = (
+    "whitebox_below_blind",
+    "whitebox_below_blackbox",
+    "blind_below_blackbox",
+    "worst_case_below_attack",
+    "iterative_below_single_step",
+    "noise_as_strong",
+    "full_budget_fails",
+)
+_ITERATIVE = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr", "worst_case")
 _YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
 _SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
@@ -121,6 +134,8 @@ def check_randomness(rates, tolerance=0.10):
 def check_whitebox_strongest(stronger, weaker):
     """Flags an attack that does worse than one which knows less: it is the weak part.
 
+    Worse by more than chance, where they are not of the same images.
+
     Args:
         stronger: A record with threat model `whitebox` or `blind`.
         weaker: A record of one that knows less, on the same data set, classifier, purifier and
@@ -133,7 +148,7 @@ def check_whitebox_strongest(stronger, weaker):
         ValueError: If the records are not of one setting, or carry no success rate.
     """
     strong, weak = _success_rates(stronger, weaker)
-    if strong >= weak:
+    if not _is_below(stronger, weaker):
         return None
     names = stronger["threat_model"], weaker["threat_model"]
     return (
@@ -148,11 +163,25 @@ def check_iterative_strongest(iterative, single_step):
     Arguments and errors as for `check_whitebox_strongest`.
     """
     many, one = _success_rates(iterative, single_step)
-    if many >= one:
+    if not _is_below(iterative, single_step):
         return None
     return (
         f"iterative_below_single_step: success rate {many:.4f} with many steps against {one:.4f} "
         "with one; suspect a gradient that misleads"
+    )
+
+
+def check_worst_case(worst, single):
+    """Flags a worst case over attacks that does worse than a single attack.
+
+    Arguments and errors as for `check_whitebox_strongest`.
+    """
+    found, alone = _success_rates(worst, single)
+    if not _is_below(worst, single):
+        return None
+    return (
+        f"worst_case_below_attack: success rate {found:.4f} against {alone:.4f} by "
+        f"{single['attack']} alone ({single['gradient_mode'] or 'no mode'})"
     )
 
 
@@ -196,6 +225,19 @@ def _success_rates(first, second, but=None):
     return rates
 
 
+def _is_below(record, other):
+    """Says whether a rate is below another: by more than chance where the images differ.
+
+    Records of one n are of the same images, the first of the split. Of others, each rate has to lie
+    outside the other's 95 % interval.
+    """
+    rate, higher = record["attack_success_rate"], other["attack_success_rate"]
+    if record["n"] == other["n"]:
+        return rate < higher
+    low, high = other["attack_success_rate_low"], record["attack_success_rate_high"]
+    return rate < low and higher > high
+
+
 def compare_records(records):
     """Yields each record with each flag that another record raises beside it."""
     known = [record for record in records if record["attack_success_rate"] is not None]
@@ -210,30 +252,48 @@ def _compare(record, other):
     """Yields the flags that one record raises beside another, None among them."""
     if any(record[key] != other[key] for key in _SAME if key != "epsilon"):
         return
+    if (record["attack"] in MEAN_SQUARED) != (other["attack"] in MEAN_SQUARED):
+        return
     is_same_threat = record["threat_model"] == other["threat_model"]
     modes = record["gradient_mode"], other["gradient_mode"]
+    is_yardstick = record["attack"] in _YARDSTICKS
+    is_same_attack = is_same_threat and record["attack"] == other["attack"] and modes[0] == modes[1]
+    if other["epsilon"] == 1 and is_same_attack and not is_yardstick:
+        yield check_full_budget(record, other)
     if record["epsilon"] != other["epsilon"]:
-        is_same_attack = record["attack"] == other["attack"] and modes[0] == modes[1]
-        if other["epsilon"] == 1 and is_same_attack and is_same_threat:
-            yield check_full_budget(record, other)
         return
     if other["attack"] == "noise" and record["attack"] != "noise":
         yield check_noise_weaker(record, other)
     places = [THREAT_MODELS.index(one["threat_model"]) for one in (record, other)]
-    if places[0] > places[1] and record["attack"] not in _YARDSTICKS:
+    if places[0] > places[1] and not is_yardstick:
         yield check_whitebox_strongest(record, other)
-    is_pair = other["attack"] == "fgsm" and record["attack"] in _ITERATIVE and is_same_threat
+    if not is_same_threat:
+        return
+    is_worst = record["attack"].startswith("worst_case")
+    if is_worst and not other["attack"].startswith("worst_case"):
+        yield check_worst_case(record, other)
+    is_pair = other["attack"] == "fgsm" and record["attack"] in _ITERATIVE
     if is_pair and (modes[0] == modes[1] or modes[0] == "strongest"):
         yield check_iterative_strongest(record, other)
 
 
 def with_flags(records):
-    """Returns copies of records that carry what `compare_records` raises now, too."""
-    flagged = [{**record, "checks": list(record["checks"])} for record in records]
+    """Returns copies of records with the flags that they raise beside each other now.
+
+    What a record carries of a comparison that was made before is left out.
+    """
+    flagged = [
+        {**record, "checks": [flag for flag in record["checks"] if not _is_paired(flag)]}
+        for record in records
+    ]
     for record, flag in compare_records(flagged):
         if flag not in record["checks"]:
             record["checks"].append(flag)
     return flagged
+
+
+def _is_paired(flag):
+    return flag.partition(":")[0] in _PAIRED
 
 
 def flag_names(record):

@@ -3,6 +3,7 @@
 One line of `detection.jsonl` is one attack on one purifier as a detector.
 """
 
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -73,4 +74,4 @@ def read_detection(path):
 
 def update_detection(path, lines):
     """Puts lines into a file in place of older ones of the same attack, as `replace_lines` does."""
-    write_json_lines(path, replace_lines(read_detection(path), lines, _IDENTITY))
+    write_json_lines(path, replace_lines(read_detection(path), lines, itemgetter(*_IDENTITY)))

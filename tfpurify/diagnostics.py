@@ -3,6 +3,7 @@
 One line of `attacks.jsonl` goes with one record of `trainers.attack`.
 """
 
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ DIAGNOSTIC_KEYS = (
     "versions",
 )
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
-_IDENTITY = (*(key for key in CELL_KEYS if key not in ("data_source", "n")), "gradient_mode")
+_CELL = tuple(key for key in CELL_KEYS if key not in ("data_source", "n"))
+_IDENTITY = (*_CELL, "gradient_mode", "seed", "command")
 
 
 def make_diagnostics(record, *, norms=None, fooled_by_more_steps=None, randomness=None, **counts):
@@ -77,5 +79,5 @@ def read_diagnostics(path):
 
 
 def update_diagnostics(path, lines):
-    """Puts lines into a file in place of older ones of the same cell, as `replace_lines` does."""
-    write_json_lines(path, replace_lines(read_diagnostics(path), lines, _IDENTITY))
+    """Puts lines into a file in place of older ones of the same record, as `replace_lines` does."""
+    write_json_lines(path, replace_lines(read_diagnostics(path), lines, itemgetter(*_IDENTITY)))

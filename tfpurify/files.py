@@ -73,7 +73,7 @@ def replace_lines(older, newer, identity):
     Args:
         older: Lines with `n` and `data_source`.
         newer: Lines of the same kind.
-        identity: Names of the values that make two lines the same measurement.
+        identity: Function of a line -> what makes two lines the same measurement.
     """
     found = {_key(line, identity): line for line in older}
     for line in newer:
@@ -86,7 +86,7 @@ def replace_lines(older, newer, identity):
 
 
 def _key(line, identity):
-    return json.dumps([line.get(name) for name in identity], sort_keys=True)
+    return json.dumps(identity(line), sort_keys=True)
 
 
 def _weight(line):

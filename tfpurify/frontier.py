@@ -1,6 +1,7 @@
 """Points of the trade-off between what a purifier costs, protects, and takes of time."""
 
 import json
+from operator import itemgetter
 from pathlib import Path
 
 from tfpurify.files import read_json_lines, replace_lines, write_json_lines
@@ -26,4 +27,4 @@ def read_speed(path):
 
 def update_frontier(path, lines):
     """Puts lines into a file in place of older ones of the same point, as `replace_lines` does."""
-    write_json_lines(path, replace_lines(read_frontier(path), lines, _IDENTITY))
+    write_json_lines(path, replace_lines(read_frontier(path), lines, itemgetter(*_IDENTITY)))

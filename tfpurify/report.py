@@ -213,7 +213,17 @@ def update_records(path, records, distances=()):
 
 def _update(path, lines, read, write):
     older = read(path) if path.exists() else []
-    write(path, replace_lines(older, lines, _IDENTITY))
+    write(path, replace_lines(older, lines, _identity))
+
+
+def _identity(line):
+    """Returns what makes two records the same measurement.
+
+    The attacks that a command lists, and their steps, stand in the command alone. An AdvGAN is what
+    it is, however it is measured.
+    """
+    is_search = line["attack"] != "none" and not line["attack"].startswith("advgan")
+    return [line.get(name) for name in (*_IDENTITY, *["command"] * is_search)]
 
 
 def main():

@@ -67,7 +67,7 @@ NOTES = (
     "The study calls all of its Table 2 black-box. Here `blackbox` knows neither classifier nor "
     "purifier and queries a surrogate into being; `blind` (its columns behind a purifier) knows "
     "the classifier but not the purifier. The undefended counterpart of `blind` is therefore "
-    "`whitebox` with no purifier, shown in both tables.",
+    "`whitebox` with no purifier, in Table 3.",
     "Worst case: an image counts as fooled if any of the attacks in the record's command fools "
     "it, in any gradient mode; saved_models/zoo/attacks.jsonl says which did. Of an attacker who "
     "does not know the purifier it is the best of his attacks with hindsight.",
@@ -132,6 +132,7 @@ def display_attack(attack, gradient_mode=None):
 def pick(records, dataset, threat_model, purifier, attack="advgan", epsilon=STUDY_EPSILON):
     """Returns the record of one cell: most images first, then the highest success rate; or None.
 
+    Of worst cases it is the one whose interval starts highest, as they differ in their attacks.
     Only the study's classifier and the test split stand in its cells.
 
     Args:
@@ -146,26 +147,31 @@ def pick(records, dataset, threat_model, purifier, attack="advgan", epsilon=STUD
         record
         for record in study_records(records, dataset, epsilon)
         if (record["threat_model"], record["purifier"]) == (threat_model, purifier)
-        and (record["attack"] == attack or record["attack"].startswith(f"{attack}_"))
+        and record["attack"].removesuffix("_static").removesuffix("_dynamic") == attack
     ]
-    return max(found, key=rank, default=None)
+    is_worst = attack == "worst_case"
+    return max(found, key=_rank_of_worst if is_worst else rank, default=None)
 
 
 def study_records(records, dataset, epsilon=STUDY_EPSILON):
-    """Returns the records of the study's classifier, one epsilon and the test split."""
+    """Returns the records of the study's classifier, the test split and one epsilon (None: all)."""
     return [
         record
         for record in records
         if record["dataset"] == dataset
         and record["split"] == "test"
         and record["classifier"] == STUDY_CLASSIFIERS[dataset]
-        and record["epsilon"] in (None, epsilon)
+        and (epsilon is None or record["epsilon"] in (None, epsilon))
     ]
 
 
 def rank(record):
     """Returns the order by which one record goes before another in the same cell."""
     return record["n"], record["attack_success_rate"] or 0.0
+
+
+def _rank_of_worst(record):
+    return record["attack_success_rate_low"] or 0.0, record["n"]
 
 
 def datasets(records):

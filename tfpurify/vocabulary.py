@@ -25,6 +25,7 @@ GRADIENT_MODES = ("exact", "truncated", "bpda", "encoder", "soft")
 ART_ATTACKS = ("fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "square", "hopskipjump", "pgd_l2")
 # Those that bound the mean squared difference, not the largest one.
 MEAN_SQUARED_ATTACKS = ("latent", "pgd_l2")
+MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")  # a record's words
 ATTACKS = ("noise", "advgan", "pgd", "pgd_eot", "transfer", "latent", *ART_ATTACKS)
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")

@@ -243,31 +243,48 @@ def _latent_search(defence, settings):
     return LatentSearch(defence.classifier, generate, project, settings.epsilon, steps)
 
 
+def usual_advgans(defence, epsilon, architecture=None):
+    """Returns the AdvGANs that an attacker trains: pairs of name and the command that does.
+
+    Those on the defence, if he knows it, and on the bare classifier; of a black box through
+    surrogates.
+
+    Args:
+        defence: A `Defence`.
+        epsilon: Their bound.
+        architecture: Of the classifier; the study's if None.
+    """
+    if defence.threat_model == "blackbox":
+        return [
+            _parts.blackbox_part(defence.dataset, epsilon, distillation)
+            for distillation in ("static", "dynamic")
+        ]
+    names = [defence.name] * defence.is_crossed + ["none"]
+    return [_parts.attack_part(defence.dataset, epsilon, architecture, name) for name in names]
+
+
 def load_advgans(defence, epsilon, output_dir=None, more=(), architecture=None):
     """Returns the trained AdvGANs that an attacker has: name -> model.
-
-    Those on the defence and on the bare classifier, as far as they are trained and he knows both.
 
     Args:
         defence: A `Defence`.
         epsilon: Their bound.
         output_dir: As for `_parts.load_part`.
-        more: Names of runs or of the zoo beside them.
+        more: Names of runs or of the zoo beside the usual ones.
         architecture: Of the classifier; the study's if None.
+
+    Returns:
+        The models by name, and the names of the usual ones that are not trained.
 
     Raises:
         ValueError: If one of `more` is not trained, or has another bound.
     """
-    usual = []
-    if defence.threat_model == "blackbox":
-        for distillation in ("static", "dynamic"):
-            usual.append(_parts.blackbox_part(defence.dataset, epsilon, distillation))
-    else:
-        usual.append(_parts.attack_part(defence.dataset, epsilon, architecture))
-        if defence.is_crossed:
-            part = _parts.attack_part(defence.dataset, epsilon, architecture, defence.name)
-            usual.insert(0, part)
-    parts = [part for part in usual if _parts.is_trained(part[0], output_dir)]
+    parts, missing = [], []
+    for part in usual_advgans(defence, epsilon, architecture):
+        if _parts.is_trained(part[0], output_dir):
+            parts.append(part)
+        else:
+            missing.append(part[0])
     parts += [(name, "python -m trainers.advgan") for name in more]
     found = {name: _parts.load_part(name, output_dir, command) for name, command in parts}
     for name, model in found.items():
@@ -275,7 +292,7 @@ def load_advgans(defence, epsilon, output_dir=None, more=(), architecture=None):
             raise ValueError(
                 f"`advgans` must have epsilon={epsilon}. Received: {name}, epsilon={model.epsilon}"
             )
-    return found
+    return found, missing
 
 
 def graph(classifier, purifier):

@@ -95,17 +95,16 @@ def _define_puvae():
     )
     flags.DEFINE_bool("batch_normalization", None, "Whether the encoder is batch normalised.")
     flags.DEFINE_bool("adversarial", None, "Whether to train on images under attack.")
-    flags.DEFINE_string(
-        "start", None, "PuVAE, a run or of the zoo, that it starts from; the plain one."
-    )
     _define_epsilon()
     flags.DEFINE_integer(
         "epsilon_warmup_steps", None, "Steps over which that bound rises.", lower_bound=0
     )
     flags.DEFINE_integer("attack_steps", None, "Steps of that attack.", lower_bound=1)
-    flags.DEFINE_float(
-        "selection_weight", None, "Weight of the loss on the choice.", lower_bound=0.0
+    flags.DEFINE_bool(
+        "attacks_classifier", None, "Whether every other attack goes through the classifier."
     )
+    for name, words in (("selection_weight", "loss on the choice"), ("clean_weight", "clean loss")):
+        flags.DEFINE_float(name, None, f"Weight of the {words}.", lower_bound=0.0)
     _define_soft_candidates()
 
 

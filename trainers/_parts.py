@@ -1,5 +1,6 @@
 """Trained models by name: from an output folder's runs, else from the zoo."""
 
+import json
 from pathlib import Path
 
 from absl import logging
@@ -81,6 +82,19 @@ def require_parts(parts, output_dir):
             f"{' and then '.join(commands)}. Received: neither in "
             f"{Path(output_dir or '.') / 'runs'} nor in the zoo, which has {zoo.available()}"
         )
+
+
+def describe(name, output_dir):
+    """Returns how a model was trained: its run's configuration, or what the zoo says of it.
+
+    Args:
+        name: Name of the run or of the zoo's entry.
+        output_dir: As for `load_part`.
+    """
+    path = Path(output_dir or ".") / "runs" / name / "config.json"
+    if output_dir is not None and path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    return zoo.describe(name)
 
 
 def load_part(name, output_dir, command):

@@ -193,10 +193,7 @@ def classifier(dataset, overrides):
 
 
 def puvae(dataset, overrides):
-    """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE.
-
-    `adversarial` goes on from the plain PuVAE of the same data set.
-    """
+    """PuVAE: Adam, cosine. The weights are those that keep the posterior alive; see PuVAE."""
     is_cifar10 = dataset == "cifar10"
     preset = {
         "classifier": STUDY_CLASSIFIERS[dataset],
@@ -219,19 +216,19 @@ def puvae(dataset, overrides):
     if not overrides.get("adversarial"):
         return preset
     return preset | {
-        "start": f"puvae_{dataset}",
         "epsilon": SMALL_EPSILON if is_cifar10 else STUDY_EPSILON,
-        "epsilon_warmup_steps": 500,
-        "attack_steps": 3,
-        "classification_weight": 0.3,
+        "epsilon_warmup_steps": 300,
+        "attack_steps": 7,
+        "attacks_classifier": dataset == "mnist",
+        "classification_weight": 1.0 if dataset == "mnist" else 0.3,
         "classification_warmup_steps": 0,
         "selection_weight": 1.0,
-        "soft_candidates": 3,
+        "clean_weight": 0.0 if dataset == "mnist" else 0.5,
+        "soft_candidates": 2,
         "input_noise": 0.0,
         "classification_labels": "true",
-        "learning_rate": 5e-4,
-        "batch_size": 64,
-        "epochs": 14,
+        "augment": None if dataset == "mnist" else "flip",
+        "epochs": 15 if dataset == "mnist" else 20,
         "steps_per_epoch": 300,
         "validation_examples": 500,
         "mixed_precision": True,

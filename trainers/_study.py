@@ -1,6 +1,5 @@
 """The study's experiments on one data set: loads the trained parts and measures every cell."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -246,19 +245,9 @@ class Study:
         return PurifiedClassifier(purifier, self.classifier, mode, soft_candidates=candidates)
 
     def _description(self, role):
-        """Returns the seed and the gradient mode with which a part was trained."""
+        """Returns the seed and the gradient mode with which a part was trained, among others."""
         part = self.parts[role]
-        folder = self._folder_of(part)
-        if folder is not None:
-            path = Path(folder) / "runs" / part.name / "config.json"
-            if path.exists():
-                return json.loads(path.read_text(encoding="utf-8"))
-        described = zoo.describe(part.name)
-        if "gradient_mode" in described:
-            return described
-        preset = _configuration.resolve(part.trainer, dict(part.options))
-        mode = _mode_in(described) or preset.get("gradient_mode")
-        return {**described, "gradient_mode": mode}
+        return _parts.describe(part.name, self._folder_of(part))
 
     @property
     def classifier(self):
@@ -339,14 +328,6 @@ def _words(cell, mode=None):
         return "clean accuracy"
     purifier = "no defence" if cell.purifier == "none" else report.display(cell.purifier)
     return f"{cell.threat_model}, {purifier}, {report.display_attack(cell.attack, mode)}"
-
-
-def _mode_in(described):
-    """Returns the gradient mode that a training command names, or None."""
-    for word in (described.get("command") or "").split():
-        if word.startswith("--gradient_mode="):
-            return word.partition("=")[2]
-    return None
 
 
 def _raise_flags(found):

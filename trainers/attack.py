@@ -47,7 +47,9 @@ def define_flags():
         "its ten searches, hopskipjump a tenth.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("num_restarts", 1, "Random starts of each attack.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_restarts", 1, "Random starts of pgd, apgd, square and pgd_l2.", lower_bound=1
+    )
     flags.DEFINE_integer("num_draws", 4, "Draws that pgd_eot averages.", lower_bound=1)
     flags.DEFINE_integer(
         "soft_candidates", None, "Nearest candidates that `soft` mixes; all.", lower_bound=1
@@ -131,10 +133,10 @@ def _measure(defence, modes, epsilon, batches, source, options):
 
     numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
     settings = _attacks.Settings(epsilon, **{name: options[name] for name in numbers})
-    advgans = {}
+    advgans, missing = {}, []
     if "advgan" in options["attack"]:
         more = (options["output_dir"], options["advgans"], options["classifier"])
-        advgans = _attacks.load_advgans(defence, epsilon, *more)
+        advgans, missing = _attacks.load_advgans(defence, epsilon, *more)
     attacks = _attacks.make_attacks(options["attack"], defence, settings, modes, advgans)
     search = WorstCase(attacks, defence.served)
     kept = _Kept(search)
@@ -146,8 +148,7 @@ def _measure(defence, modes, epsilon, batches, source, options):
         epsilon=epsilon,
         norm="mean_squared" if _is_mean_squared(options["attack"]) else "linf",
     )
-    has_mode = set(options["attack"]) - set(_attacks.NEEDS_NO_GRADIENT) and defence.is_crossed
-    used = (modes or defence.modes) if has_mode else ()
+    used = _used_modes(defence, modes, advgans, options)
     record = records.make_record(
         rates,
         dataset=options["dataset"],
@@ -156,11 +157,14 @@ def _measure(defence, modes, epsilon, batches, source, options):
         classifier=options["classifier"] or vocabulary.STUDY_CLASSIFIERS[options["dataset"]],
         purifier=options["defense"],
         threat_model=defence.threat_model,
-        attack=_word(options["attack"]),
+        attack=_word(options["attack"], attacks),
         gradient_mode="strongest" if len(used) > 1 else used[0] if used else None,
         seed=options["seed"],
         command=_plan.portable_command(records.command_line()),
     )
+    if missing:
+        record["checks"].append(f"advgan_missing: {', '.join(missing)}")
+        logging.warning("Check raised: %s", record["checks"][-1])
     logging.info("The first to fool it, by attack: %s", search.successes)
     if not options["diagnose"]:
         return record, None
@@ -184,9 +188,25 @@ class _Kept:
         return adversarial_images
 
 
-def _word(names):
+def _used_modes(defence, modes, advgans, options):
+    """Returns the gradient modes that took part, () if no gradient crossed a purifier."""
+    from trainers import _attacks, _parts
+
+    if not defence.is_crossed:
+        return ()
+    if set(options["attack"]) - set(_attacks.NEEDS_NO_GRADIENT):
+        return modes or defence.modes
+    if len(advgans) != 1:
+        return ()
+    (name,) = advgans
+    described = _parts.describe(name, options["output_dir"])
+    mode = described.get("gradient_mode") if described.get("defense", "") != "none" else None
+    return (mode,) if mode else ()
+
+
+def _word(names, attacks):
     """Returns a record's word for the attacks: the one, or the worst case of several."""
-    if len(names) == 1:
+    if len(names) == 1 and not (names == ["advgan"] and len(attacks) > 1):
         return names[0]
     return "worst_case_l2" if _is_mean_squared(names) else "worst_case"
 

@@ -63,11 +63,11 @@ def detect(options):
     thresholds = [float(np.quantile(validation, 1.0 - rate)) for rate in detection.FALSE_ALARMS]
     clean = scores.of(splits["test"])
     lines = []
-    for words, attack, limit in _attacks_on(defence, thresholds, epsilon, options):
+    for words, attacks, limit in _attacks_on(defence, thresholds, epsilon, options):
         batches = (
             splits["test"] if limit is None else splits["test"].unbatch().take(limit).batch(50)
         )
-        line = _measure(scores, batches, attack, clean, thresholds)
+        line = _measure(scores, batches, attacks, clean, thresholds)
         lines.append(_line(line, words, source, epsilon, options))
         if options["results_file"]:
             detection.update_detection(Path(options["results_file"]), lines[-1:])
@@ -107,7 +107,7 @@ class _Scores:
 
 
 def _attacks_on(defence, thresholds, epsilon, options):
-    """Yields the words of each attack, the attack, and its cap on the images."""
+    """Yields the words of each attack, the attack for each threshold, and its cap on the images."""
     import dataclasses
 
     from tfpurify.attacks.pgd import PGD
@@ -117,45 +117,53 @@ def _attacks_on(defence, thresholds, epsilon, options):
     steps, seed, limit = options["num_steps"], options["seed"], options["limit"]
     blind = dataclasses.replace(defence, threat_model="blind")
     words = {"threat_model": "blind", "gradient_mode": None, "knows_detector": False, "seed": seed}
-    advgans = _attacks.load_advgans(blind, epsilon, options["output_dir"])
+    advgans, _ = _attacks.load_advgans(blind, epsilon, options["output_dir"])
+    count = len(thresholds)
     for model in advgans.values():
-        yield {**words, "attack": "advgan"}, model.generate, None
-    yield {**words, "attack": "pgd"}, PGD(defence.classifier, epsilon, steps, seed=seed), limit
+        yield {**words, "attack": "advgan"}, [model.generate] * count, None
+    pgd = PGD(defence.classifier, epsilon, steps, seed=seed)
+    yield {**words, "attack": "pgd"}, [pgd] * count, limit
     mode = defence.modes[0]
     target = defence.target(mode)
     words |= {"threat_model": "whitebox", "gradient_mode": mode, "attack": "pgd"}
-    yield words, PGD(target, epsilon, steps, seed=seed), limit
-    penalty = detector_penalty(defence.purifier, thresholds[-1])
-    aware = PGD(target, epsilon, steps, seed=seed, penalty=penalty)
+    yield words, [PGD(target, epsilon, steps, seed=seed)] * count, limit
+    penalties = [detector_penalty(defence.purifier, threshold) for threshold in thresholds]
+    aware = [PGD(target, epsilon, steps, seed=seed, penalty=penalty) for penalty in penalties]
     yield {**words, "knows_detector": True}, aware, limit
 
 
-def _measure(scores, batches, attack, clean, thresholds):
+def _measure(scores, batches, attacks, clean, thresholds):
+    """Returns what a line tells of attacks, one for each threshold.
+
+    The curve, its area and the success rate are those of the last, with the lowest threshold.
+    """
     import numpy as np
 
     from tfpurify.detection import roc_curve
 
-    found, right, fooled = [], [], []
+    right, errors, fooled = [], [[] for _ in attacks], [[] for _ in attacks]
     for images, labels in batches:
-        errors, after = scores(attack(images, labels))
         right.append(scores(images)[1] == np.asarray(labels))
-        fooled.append(after != np.asarray(labels))
-        found.append(errors)
-    errors, right = np.concatenate(found), np.concatenate(right)
-    fooled = np.concatenate(fooled) & right
-    false, true, area = roc_curve(clean, errors)
+        looked = {}
+        for index, attack in enumerate(attacks):
+            if id(attack) not in looked:
+                looked[id(attack)] = scores(attack(images, labels))
+            found, after = looked[id(attack)]
+            errors[index].append(found)
+            fooled[index].append(right[-1] & (after != np.asarray(labels)))
+    right, errors, fooled = np.concatenate(right), np.hstack(errors), np.hstack(fooled)
+    false, true, area = roc_curve(clean, errors[-1])
     points = np.linspace(0.0, 1.0, _ROC_POINTS)
+    undetected = fooled & (errors <= np.asarray(thresholds)[:, None])
     return {
-        "n": len(errors),
+        "n": len(right),
         "auc": area,
         "false_positive_rates": points.tolist(),
         "true_positive_rates": np.interp(points, false, true).tolist(),
         "thresholds": thresholds,
         "false_alarms": [float(np.mean(clean > threshold)) for threshold in thresholds],
-        "success_rate": float(fooled.sum() / right.sum()),
-        "undetected_success_rates": [
-            float((fooled & (errors <= threshold)).sum() / right.sum()) for threshold in thresholds
-        ],
+        "success_rate": float(fooled[-1].sum() / right.sum()),
+        "undetected_success_rates": (undetected.sum(axis=1) / right.sum()).tolist(),
     }
 
 

@@ -9,7 +9,9 @@ _ADVERSARIAL_ARGUMENTS = (
     "epsilon",
     "epsilon_warmup_steps",
     "attack_steps",
+    "attacks_classifier",
     "selection_weight",
+    "clean_weight",
     "soft_candidates",
 )
 
@@ -54,28 +56,17 @@ def build_model(config, spec, classifier, total_steps):
     return model
 
 
-def _own_weights(model):
-    """Returns a PuVAE's weights without its source classifier's, which the zoo leaves out."""
-    others = model.classifier.weights if model.classifier is not None else []
-    return [weight for weight in model.weights if not any(weight is other for other in others)]
-
-
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     from tfpurify import export
     from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _names, _parts, _runner
+    from trainers import _names, _runner
 
     run = _runner.Run("puvae", fn_args)
-    start = run.config["adversarial"] and run.config["start"]
     classifier = run.classifier()
     total_steps = run.total_steps()
     with run.precision():
         model = build_model(run.config, run.spec, run.in_precision(classifier), total_steps)
-    if start:
-        trained = _parts.load_part(start, run.output_dir, "python -m trainers.puvae")
-        for weight, value in zip(_own_weights(model), _own_weights(trained), strict=True):
-            weight.assign(value)
     best = "adversarial_accuracy" if run.config["adversarial"] else None
     logs = run.train(model, lambda images: {"purified": model(images)}, best=best)
     model = run.full_precision(

@@ -35,7 +35,7 @@ def margins(model, images, labels):
 def test_the_attack_lowers_the_margin_within_its_bound(make, small_batch):
     images, labels = tf.constant(small_batch[0]), small_batch[1]
     model = make()
-    attacked = model._attack(images, labels, 0.2, 10, seed=0)
+    attacked = model._attack(images, labels, 0.2, 10, 0, model._soft_logits)
     assert np.abs(attacked - images).max() <= 0.2 + 1e-6
     assert np.all((attacked >= 0) & (attacked <= 1))
     assert np.all(margins(model, attacked, labels) < margins(model, images, labels))
@@ -54,8 +54,8 @@ def test_a_step_moves_encoder_and_decoder_and_never_the_classifier(
 def test_the_loss_is_the_weighted_sum_of_its_four_parts(make, small_batch):
     images, labels = tf.constant(small_batch[0]), small_batch[1]
     weights = {"reconstruction_weight": 2.0, "kl_weight": 3.0, "classification_weight": 0.5}
-    model = make(**weights, selection_weight=0.7, soft_candidates=None)
-    attacked = model._attack(images, labels, 0.2, 2, seed=0)
+    model = make(**weights, selection_weight=0.7)
+    attacked = model._attack(images, labels, 0.2, 2, 0, model._scores)
     parts = model._adversarial_losses(images, attacked, labels, 0.0, training=False)
     scores = -candidate_errors(attacked, model.candidates(attacked)) / model.temperature
     log_shares = tf.nn.log_softmax(scores).numpy()[np.arange(len(labels)), labels]

@@ -1,8 +1,33 @@
 """Where on its way back from the logits a gradient dies."""
 
+import contextlib
+import re
+
 import tensorflow as tf
 
 from tfpurify.losses import UNSATURATED, margin_loss
+
+# What `require_gradient` says, inside the trace that TensorFlow puts around it.
+_GRADIENT_MESSAGE = re.compile(r"The gradient through [^\[\]]+")
+
+
+@contextlib.contextmanager
+def naming_the_layer(target, images, labels):
+    """Adds to what `losses.require_gradient` raises inside the layer in which the gradient died.
+
+    Args: as for `where_it_dies`.
+
+    Raises:
+        ValueError: Instead of what `require_gradient` raised.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
+        message = _GRADIENT_MESSAGE.search(str(error))
+        if message is None:
+            raise
+        place = where_it_dies(target, images, labels)
+        raise ValueError(f"{message.group().strip()}; it died {place}") from error
 
 
 def where_it_dies(target, images, labels):

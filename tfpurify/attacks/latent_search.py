@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.data import validate_images
 from tfpurify.losses import UNSATURATED, margin_loss, require_gradient
 
@@ -29,7 +30,8 @@ class LatentSearch:
         kappa: Margin up to which a success is made surer.
 
     Raises:
-        ValueError: If the budget or the steps are out of their range, or the gradient is dead.
+        ValueError: If the budget or the steps are out of their range, or the gradient is
+            dead; names the layer in which it died.
 
     Source: Athalye et al. 2018, section 5.4.2, who report a distortion of 0.005. We read it as the
     mean squared difference, which is of the size that their published code prints (sums of squares
@@ -66,23 +68,30 @@ class LatentSearch:
         """Attacks images (B, H, W, C) in [0, 1] with true labels (B,); returns images alike."""
         validate_images(images, np.shape(images)[-3:])
         images = tf.convert_to_tensor(images)
-        return self._search(images, tf.cast(labels, tf.int64), self.project(images))
+        with naming_the_layer(self.target, images, labels):
+            return self._search(images, tf.cast(labels, tf.int64), self.project(images))
 
     def _descend(self, images, labels, z):
+        def look(z):
+            found = self.generate(z)
+            margin = margin_loss(self.target(found), labels, kappa=UNSATURATED)
+            return found, margin, tf.reduce_mean(tf.square(found - images), axis=(1, 2, 3))
+
+        def keep(best, best_margin, found, margin, distance):
+            is_better = (distance <= self.budget) & (margin < best_margin)
+            best = tf.where(is_better[:, None, None, None], found, best)
+            return best, tf.where(is_better, margin, best_margin)
+
         def move(step, z, first, second, best, best_margin):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(z)
-                found = self.generate(z)
-                margin = margin_loss(self.target(found), labels, kappa=UNSATURATED)
-                distance = tf.reduce_mean(tf.square(found - images), axis=(1, 2, 3))
+                found, margin, distance = look(z)
                 excess = tf.maximum(distance - self.budget, 0.0)
                 loss = tf.maximum(margin + self.kappa, 0.0) + self.weight * excess
             is_active = tf.reduce_any(loss > 0)
             gradient = tape.gradient(loss, z)
             gradient = require_gradient(gradient, "the generator", is_active)
-            is_better = (distance <= self.budget) & (margin < best_margin)
-            best = tf.where(is_better[:, None, None, None], found, best)
-            best_margin = tf.where(is_better, margin, best_margin)
+            best, best_margin = keep(best, best_margin, found, margin, distance)
             # Adam (Kingma and Ba 2015, algorithm 1), one state for each image.
             first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
             count = tf.cast(step + 1, tf.float32)
@@ -92,6 +101,7 @@ class LatentSearch:
 
         unmet = tf.fill(tf.shape(images)[:1], UNSATURATED)
         state = (0, z, tf.zeros_like(z), tf.zeros_like(z), images, unmet)
-        return tf.while_loop(
+        _, z, _, _, best, best_margin = tf.while_loop(
             lambda step, *_: step < self.num_steps, move, state, maximum_iterations=self.num_steps
-        )[4]
+        )
+        return keep(best, best_margin, *look(z))[0]

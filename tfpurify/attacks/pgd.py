@@ -1,16 +1,13 @@
 """Projected gradient descent: the yardstick that a learned attack is held against."""
 
-import re
-
 import numpy as np
 import tensorflow as tf
 
-from tfpurify.attacks.dead_gradient import where_it_dies
+from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.data import validate_images
 from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon, require_gradient
 
-# What `require_gradient` says, inside the trace that TensorFlow puts around it.
-_GRADIENT_MESSAGE = re.compile(r"The gradient through [^\[\]]+")
+_FLOOR = 1.0  # below which a margin counts no more where there is a penalty
 
 
 class PGD:
@@ -31,8 +28,9 @@ class PGD:
         seed: Integer seed of the random start.
         evaluation_target: Callable, images -> logits, that decides which iterate is best. Default:
             the `exact_logits` of a target in gradient mode `soft`, else `target`.
-        penalty: Optional callable, images -> `(batch,)` >= 0, that is added to the margin: what
-            else the attack has to stay clear of, such as a detector.
+        penalty: Optional callable, images -> `(batch,)` >= 0: what else the attack has to stay
+            clear of, such as a detector. It is added to the margin, which then counts no lower than
+            -1: a surer success must not buy off the detector.
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
@@ -80,14 +78,8 @@ class PGD:
                 tf.TensorSpec((None,), tf.int64),
             )
             self._search = tf.function(self._descend, signature, autograph=False)
-        try:
+        with naming_the_layer(self.target, images, labels):
             return self._search(tf.convert_to_tensor(images), tf.cast(labels, tf.int64))
-        except tf.errors.InvalidArgumentError as error:
-            message = _GRADIENT_MESSAGE.search(str(error))
-            if message is None:
-                raise
-            place = where_it_dies(self.target, images, labels)
-            raise ValueError(f"{message.group()}; it died {place}") from error
 
     def _descend(self, images, labels):
         low = tf.maximum(images - self.epsilon, 0.0)
@@ -119,7 +111,10 @@ class PGD:
             tape.watch(images)
             margin = self._penalised(self.target(images), images, labels)
             total = tf.reduce_sum(margin)
-        gradient = require_gradient(tape.gradient(total, images), "the target of PGD")
+        # With a penalty an image may have all that it can: no margin left, and no penalty.
+        is_active = True if self.penalty is None else tf.reduce_any(margin > -_FLOOR)
+        gradient = tape.gradient(total, images)
+        gradient = require_gradient(gradient, "the target of PGD", is_active)
         if self.evaluation_target is None:
             return gradient, margin
         return gradient, self._score(images, labels)
@@ -129,8 +124,9 @@ class PGD:
         return self._penalised(judge(images), images, labels)
 
     def _penalised(self, logits, images, labels):
-        margin = margin_loss(logits, labels, kappa=UNSATURATED)
-        return margin if self.penalty is None else margin + self.penalty(images)
+        if self.penalty is None:
+            return margin_loss(logits, labels, kappa=UNSATURATED)
+        return margin_loss(logits, labels, kappa=_FLOOR) + self.penalty(images)
 
 
 def _keep_lower(best, best_margin, images, margin):

@@ -75,6 +75,8 @@ class PuVAE(Pretrained, Purifier):
     Athalye et al. 2018 on gradient masking). Fine texture (CIFAR-10) is lost.
     """
 
+    hidden_units = 1024  # of the encoder's two dense layers
+
     def __init__(
         self,
         image_shape,
@@ -133,36 +135,20 @@ class PuVAE(Pretrained, Purifier):
         if classifier is not None:
             freeze(classifier)
 
-        convolutions = []
-        options = {"dilation_rate": 2, "padding": "same"}
-        for _ in range(3):
-            if batch_normalization:
-                convolutions += [layers.Conv2D(32, 7, use_bias=False, **options)]
-                convolutions += [BatchNormalization(), layers.ReLU()]
-            else:
-                convolutions += [layers.Conv2D(32, 7, activation="relu", **options)]
-        self.convolutions = keras.Sequential([*convolutions, layers.Flatten()], name="convolutions")
-        self.features_dense = layers.Dense(1024, name="features_dense")
+        self.convolutions = keras.Sequential(
+            [*self.convolution_layers(), layers.Flatten()], name="convolutions"
+        )
+        self.features_dense = layers.Dense(self.hidden_units, name="features_dense")
         if batch_normalization:
             self.features_normalization = layers.BatchNormalization(name="features_normalization")
-        self.label_dense = layers.Dense(1024, use_bias=False, name="label_dense")
-        self.hidden_dense = layers.Dense(1024, activation="relu", name="hidden_dense")
+        self.label_dense = layers.Dense(self.hidden_units, use_bias=False, name="label_dense")
+        self.hidden_dense = layers.Dense(self.hidden_units, activation="relu", name="hidden_dense")
         self.mean_head = layers.Dense(latent_dim, dtype="float32", name="z_mean")
         self.stddev_head = layers.Dense(
             latent_dim, activation="softplus", dtype="float32", name="z_stddev"
         )
-        height, width, channels = self.image_shape
         self.decoder = keras.Sequential(
-            [
-                layers.Dense(512, activation="relu"),
-                layers.Reshape((4, 4, 32)),
-                Conv2DTranspose(32, 7, activation="relu"),
-                layers.Conv2DTranspose(32, 7, 2, padding="same", activation="relu"),
-                Conv2DTranspose(channels, 7),
-                layers.CenterCrop(height, width),
-                layers.Activation("sigmoid", dtype="float32"),
-            ],
-            name="decoder",
+            [*self.decoder_layers(), layers.Activation("sigmoid", dtype="float32")], name="decoder"
         )
         self.loss_trackers = {
             name: keras.metrics.Mean(name=name)
@@ -170,15 +156,36 @@ class PuVAE(Pretrained, Purifier):
         }
         self.purified_accuracy = keras.metrics.SparseCategoricalAccuracy(name="purified_accuracy")
 
+    def convolution_layers(self):
+        """Yields the encoder's convolutions."""
+        options = {"dilation_rate": 2, "padding": "same"}
+        for _ in range(3):
+            if self.batch_normalization:
+                yield layers.Conv2D(32, 7, use_bias=False, **options)
+                yield BatchNormalization()
+                yield layers.ReLU()
+            else:
+                yield layers.Conv2D(32, 7, activation="relu", **options)
+
+    def decoder_layers(self):
+        """Yields the layers from a latent code and a label to an image's logits."""
+        height, width, channels = self.image_shape
+        yield layers.Dense(512, activation="relu")
+        yield layers.Reshape((4, 4, 32))
+        yield Conv2DTranspose(32, 7, activation="relu")
+        yield layers.Conv2DTranspose(32, 7, 2, padding="same", activation="relu")
+        yield Conv2DTranspose(channels, 7)
+        yield layers.CenterCrop(height, width)
+
     def build(self, input_shape=None):
         self.convolutions.build((None, *self.image_shape))
         self.features_dense.build(self.convolutions.output_shape)
         if self.batch_normalization:
-            self.features_normalization.build((None, 1024))
+            self.features_normalization.build((None, self.hidden_units))
         self.label_dense.build((None, self.num_classes))
-        self.hidden_dense.build((None, 1024))
-        self.mean_head.build((None, 1024))
-        self.stddev_head.build((None, 1024))
+        self.hidden_dense.build((None, self.hidden_units))
+        self.mean_head.build((None, self.hidden_units))
+        self.stddev_head.build((None, self.hidden_units))
         self.decoder.build((None, self.latent_dim + self.num_classes))
         self.built = True
 
