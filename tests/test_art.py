@@ -68,6 +68,16 @@ def test_a_dead_gradient_is_an_error(images):
         estimator.loss_gradient(images, np.eye(10)[LABELS])
 
 
+@pytest.mark.parametrize("name", ["fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "pgd_l2"])
+def test_no_attack_takes_a_dead_gradient_for_a_defence(images, name):
+    def target(x):
+        return tf.stop_gradient(tf.reshape(x, (-1, 64))[:, :10]) + 0.0 * tf.reduce_sum(x)
+
+    labels = np.argmax(target(images), axis=1)
+    with pytest.raises(ValueError, match="The gradient must not vanish.*; it died"):
+        ARTAttack(name, target, SHAPE, 0.2, num_steps=3)(images, labels)
+
+
 @pytest.mark.parametrize("name", ART_ATTACKS)
 def test_every_attack_fools_a_linear_classifier_within_its_bound(name, small_classifier, images):
     labels = np.argmax(small_classifier(images), axis=1)

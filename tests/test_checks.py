@@ -49,6 +49,7 @@ def test_each_pitfall_raises_its_flag(change, flag):
 def test_whitebox_below_blind_is_flagged():
     shared = {"dataset": "mnist", "split": "test", "classifier": "cnn"}
     shared.update(purifier="puvae", epsilon=0.2)
+    shared["n"] = 100
     blind = dict(**shared, threat_model="blind", attack_success_rate=0.3)
     weak = dict(**shared, threat_model="whitebox", attack_success_rate=0.2)
     strong = dict(**shared, threat_model="whitebox", attack_success_rate=0.4)
@@ -64,7 +65,10 @@ def cell(threat_model="whitebox", attack="pgd", rate=0.5, mode=None, epsilon=0.2
         **shared,
         "threat_model": threat_model,
         "attack": attack,
+        "n": 100,
         "attack_success_rate": rate,
+        "attack_success_rate_low": rate and rate - 0.1,
+        "attack_success_rate_high": rate and rate + 0.1,
         "gradient_mode": mode,
         "epsilon": epsilon,
         "checks": [],
@@ -80,20 +84,37 @@ def cell(threat_model="whitebox", attack="pgd", rate=0.5, mode=None, epsilon=0.2
         (cell("blind", rate=0.3), cell("blackbox", "square", rate=0.4), "blind_below_blackbox"),
         (cell(rate=0.3), cell(attack="fgsm", rate=0.4), "iterative_below_single_step"),
         (
-            cell(attack="worst_case", rate=0.3, mode="strongest"),
+            cell(rate=0.3, mode="strongest"),
             cell(attack="fgsm", rate=0.4, mode="soft"),
             "iterative_below_single_step",
         ),
         (cell(rate=0.3), cell("blackbox", "noise", rate=0.2), "noise_as_strong"),
-        (cell(rate=0.3), cell(rate=0.8, epsilon=1.0), "full_budget_fails"),
+        (cell(rate=0.3), cell(attack="pgd_eot", rate=0.97, epsilon=1.0), None),
+        (cell(attack="worst_case", rate=0.3), cell(rate=0.4), "worst_case_below_attack"),
+        (cell(rate=0.3), cell("blind", rate=0.5, n=1000), "whitebox_below_blind"),
+        (cell(rate=0.3), cell("blind", rate=0.39, n=1000), None),  # within chance
+        (cell(attack="latent", rate=0.3), cell("blind", rate=0.9), None),  # another norm
     ],
 )
 def test_a_second_record_raises_its_flag(record, other, flag):
-    assert [(found, name.split(":")[0]) for found, name in compare_records([record, other])] == [
-        (record, flag)
+    expected = [(record, flag)] if flag else []
+    found = compare_records([record, other])
+    assert [(flagged, name.split(":")[0]) for flagged, name in found] == expected
+    stale = {**record, "checks": ["whitebox_below_blind: once", "few_images: still"]}
+    (flagged, untouched) = with_flags([stale, other])
+    assert flag_names(flagged) == ("few_images", *[flag] * bool(flag))
+    assert not untouched["checks"] and len(stale["checks"]) == 2
+
+
+def test_a_budget_of_one_that_fails_is_flagged_itself_and_at_smaller_budgets():
+    whole = cell(rate=0.8, epsilon=1.0)
+    assert [flag_names(r) for r in with_flags([cell(rate=0.3), whole])] == [
+        ("full_budget_fails",),
+        ("full_budget_fails",),
     ]
-    (flagged, untouched) = with_flags([record, other])
-    assert flag_names(flagged) == (flag,) and not untouched["checks"] and not record["checks"]
+    noise = [cell("blackbox", "noise", rate=rate, epsilon=rate) for rate in (0.3, 0.8, 1.0)]
+    noise[-1]["attack_success_rate"] = 0.5  # which no one expects to reach every image
+    assert not list(compare_records(noise))
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,13 @@ def test_the_better_distillation_is_the_cell(records):
     assert "61.0" in line and "AdvGAN (dynamic)" in line
 
 
-def test_the_weaker_distillation_has_a_row_and_pgd_has_none_beside_those_who_know_less(records):
+def test_every_other_attack_has_a_row_in_the_table_of_what_its_attacker_knows(records):
     records.append(record("whitebox", rate=0.97, attack="pgd"))
-    blackbox, whitebox = report.tables_text(records).split("Table 3")
-    assert "55.0" in line_of(blackbox, "AdvGAN (static)", "not in study")
-    assert "PGD" not in blackbox and "97.0" in line_of(whitebox, "none", "PGD")
+    records.append(record("blind", "puvae", rate=0.66, attack="pgd"))
+    less, whitebox = report.tables_text(records).split("Table 3. Attackers")
+    assert "55.0" in line_of(less, "AdvGAN (static)", "not in study")
+    assert "66.0" in line_of(less, "blind", "PGD", "not in study")
+    assert "97.0" not in less and "97.0" in line_of(whitebox, "none", "PGD")
 
 
 def test_pgd_has_its_own_rows_and_never_takes_advgans(records):
@@ -154,6 +156,23 @@ def test_update_replaces_the_same_measurement_only(tmp_path, records):
     found = read_records(path)
     assert len(found) == len(records) + 1
     assert again in found and records[3] not in found
+
+
+def test_a_search_of_another_command_stays_and_the_cell_takes_the_worst(tmp_path, records):
+    path = tmp_path / "results.jsonl"
+    short, long = (
+        record("whitebox", "puvae", rate=rate, attack="worst_case", n=n, command=command)
+        for rate, n, command in ((0.7, 200, "short"), (0.9, 100, "long"))
+    )
+    for found in (long, short):
+        report.update_records(path, [found])
+    assert read_records(path) == [long, short]
+    again = {**short, "attack_success_rate": 0.6}
+    report.update_records(path, [again])
+    assert read_records(path) == [long, again]
+    assert report.pick([short, long], "mnist", "whitebox", "puvae", "worst_case") is long
+    lucky = record("whitebox", "puvae", rate=1.0, attack="worst_case", n=5)
+    assert report.pick([long, lucky], "mnist", "whitebox", "puvae", "worst_case") is long
 
 
 def test_update_keeps_what_was_measured_on_more_images(tmp_path, records):

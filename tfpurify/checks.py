@@ -46,7 +46,7 @@ _PAIRED = (
     "noise_as_strong",
     "full_budget_fails",
 )
-_ITERATIVE = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr", "worst_case")
+_ITERATIVE = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr")
 _YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
 _SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
@@ -129,6 +129,15 @@ def check_randomness(rates, tolerance=0.10):
         return None
     words = ", ".join(f"{rate:.4f} {name}" for name, rate in rates.items())
     return f"randomness_decides: success rates {words}"
+
+
+def check_advgans(missing):
+    """Flags an attacker for whom an AdvGAN was asked that nobody trained.
+
+    Args:
+        missing: Names of the runs.
+    """
+    return f"advgan_missing: {', '.join(missing)}" if missing else None
 
 
 def check_whitebox_strongest(stronger, weaker):

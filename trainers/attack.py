@@ -127,7 +127,7 @@ def _is_mean_squared(names):
 
 def _measure(defence, modes, epsilon, batches, source, options):
     """Returns the record of one epsilon and its line of diagnostics, or None."""
-    from tfpurify import evaluation, records
+    from tfpurify import checks, evaluation, records
     from tfpurify.attacks.worst_case import WorstCase
     from trainers import _attacks, _diagnose, _plan
 
@@ -162,16 +162,13 @@ def _measure(defence, modes, epsilon, batches, source, options):
         seed=options["seed"],
         command=_plan.portable_command(records.command_line()),
     )
-    if missing:
-        record["checks"].append(f"advgan_missing: {', '.join(missing)}")
-        logging.warning("Check raised: %s", record["checks"][-1])
     logging.info("The first to fool it, by attack: %s", search.successes)
-    if not options["diagnose"]:
-        return record, None
-    line, raised = _diagnose.diagnose(defence, modes, settings, record, search, kept)
-    for flag in raised:
+    line, raised = None, []
+    if options["diagnose"]:
+        line, raised = _diagnose.diagnose(defence, modes, settings, record, search, kept)
+    for flag in [*filter(None, [checks.check_advgans(missing)]), *raised]:
         logging.warning("Check raised: %s", flag)
-    record["checks"] += raised
+        record["checks"].append(flag)
     return record, line
 
 

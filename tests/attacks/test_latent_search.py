@@ -48,7 +48,7 @@ def test_a_dead_gradient_is_an_error():
     dead = LatentSearch(
         target, lambda z: tf.zeros((1, 2, 2, 1)) + 0.0 * z[0, 0], lambda x: x[:, 0, 0]
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must not vanish"):
+    with pytest.raises(ValueError, match="must not vanish.*; it died in the target"):
         dead(np.zeros((1, 2, 2, 1), np.float32), np.zeros(1, np.int64))
 
 
