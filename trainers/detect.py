@@ -135,7 +135,8 @@ def _attacks_on(defence, thresholds, epsilon, options):
 def _measure(scores, batches, attacks, clean, thresholds):
     """Returns what a line tells of attacks, one for each threshold.
 
-    The curve, its area and the success rate are those of the last, with the lowest threshold.
+    For each image any of them may succeed; the curve and its area are the last one's, which has the
+    lowest threshold.
     """
     import numpy as np
 
@@ -151,10 +152,11 @@ def _measure(scores, batches, attacks, clean, thresholds):
             found, after = looked[id(attack)]
             errors[index].append(found)
             fooled[index].append(right[-1] & (after != np.asarray(labels)))
-    right, errors, fooled = np.concatenate(right), np.hstack(errors), np.hstack(fooled)
+    right = np.concatenate(right)
+    errors, fooled = (np.stack([np.concatenate(x) for x in found]) for found in (errors, fooled))
     false, true, area = roc_curve(clean, errors[-1])
     points = np.linspace(0.0, 1.0, _ROC_POINTS)
-    undetected = fooled & (errors <= np.asarray(thresholds)[:, None])
+    undetected = [np.any(fooled & (errors <= threshold), axis=0) for threshold in thresholds]
     return {
         "n": len(right),
         "auc": area,
@@ -162,8 +164,8 @@ def _measure(scores, batches, attacks, clean, thresholds):
         "true_positive_rates": np.interp(points, false, true).tolist(),
         "thresholds": thresholds,
         "false_alarms": [float(np.mean(clean > threshold)) for threshold in thresholds],
-        "success_rate": float(fooled[-1].sum() / right.sum()),
-        "undetected_success_rates": (undetected.sum(axis=1) / right.sum()).tolist(),
+        "success_rate": float(np.any(fooled, axis=0).sum() / right.sum()),
+        "undetected_success_rates": [float(found.sum() / right.sum()) for found in undetected],
     }
 
 
