@@ -255,9 +255,9 @@ class Target:
 
 
 def test_a_soft_target_is_never_evaluated():
-    with pytest.raises(ValueError, match="`classifier` must not mix candidates"):
+    with pytest.raises(ValueError, match="`classifier` must not mix or rank candidates"):
         evaluate([BATCH], Target("soft", brighten))
-    with pytest.raises(ValueError, match="`purifier` must not mix candidates"):
+    with pytest.raises(ValueError, match="`purifier` must not mix or rank candidates"):
         evaluate([BATCH], classifier, Target("soft"))
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfpurify.purified_classifier import PurifiedClassifier
-from tfpurify.purifiers.base import Purifier, soft_min_weights
+from tfpurify.purifiers.base import Purifier, candidate_errors, soft_min_weights
 from tfpurify.vocabulary import GRADIENT_MODES
 
 SHAPE = (4, 4, 1)
@@ -106,8 +106,8 @@ def test_soft_becomes_exact_as_the_temperature_falls(toy_classifier):
     np.testing.assert_allclose(soft(IMAGES), soft.exact_logits(IMAGES), atol=1e-5)
 
 
-# Through a purifier without a descent.
-MODES = [mode for mode in GRADIENT_MODES if mode != "truncated"]
+# Through a purifier without a descent, and without a candidate for each class.
+MODES = [mode for mode in GRADIENT_MODES if mode not in ("truncated", "selection")]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -138,7 +138,19 @@ def test_encoder_needs_one(puvae, small_classifier):
         PurifiedClassifier(puvae, small_classifier, "encoder")
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "encoder"])
+def test_selection_needs_a_candidate_for_each_class(toy_classifier):
+    with pytest.raises(ValueError, match="`gradient_mode='selection'` needs a PuVAE"):
+        PurifiedClassifier(Templates(), toy_classifier, "selection")
+
+
+def test_selection_ranks_candidates_and_asks_no_classifier(puvae, small_batch):
+    images = tf.constant(small_batch[0])
+    target = PurifiedClassifier(puvae, keras.layers.Identity(), "selection", temperature=0.01)
+    expected = -candidate_errors(images, puvae.candidates(images)) / 0.01
+    np.testing.assert_allclose(target(images), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", [*(mode for mode in MODES if mode != "encoder"), "selection"])
 def test_every_mode_has_a_gradient_through_puvae(puvae, small_classifier, small_batch, mode):
     target = PurifiedClassifier(puvae, small_classifier, mode)
     gradient = gradient_of(target, tf.constant(small_batch[0])).numpy()

@@ -19,7 +19,7 @@ from tfpurify.data import validate_if_eager, validate_images
 from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.base import Purifier
-from tfpurify.vocabulary import ART_ATTACKS, BASELINES
+from tfpurify.vocabulary import ART_ATTACKS, BASELINES, SURROGATE_MODES
 
 
 class PurifierPreprocessor(PreprocessorTensorFlowV2):
@@ -28,7 +28,7 @@ class PurifierPreprocessor(PreprocessorTensorFlowV2):
     Args:
         purifier: A `Purifier`.
         gradient_mode: `exact`, `truncated`, `bpda` or `encoder`, as `PurifiedClassifier` has them.
-            `soft` needs the classifier: attack `as_art_classifier` of a soft target instead.
+            `soft` and `selection` make logits: attack `as_art_classifier` of such a target instead.
         apply_fit: Whether ART purifies what it trains on.
         apply_predict: Whether it purifies what it classifies.
 
@@ -42,10 +42,11 @@ class PurifierPreprocessor(PreprocessorTensorFlowV2):
 
     def __init__(self, purifier, gradient_mode="exact", apply_fit=False, apply_predict=True):
         super().__init__(is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
-        if gradient_mode == "soft":
+        if gradient_mode in SURROGATE_MODES:
             raise ValueError(
-                "`gradient_mode` must not be 'soft', which classifies candidates: attack "
-                "`as_art_classifier(PurifiedClassifier(..., 'soft'))`. Received: 'soft'"
+                f"`gradient_mode` must not be {gradient_mode!r}, which makes logits of candidates: "
+                f"attack `as_art_classifier(PurifiedClassifier(..., {gradient_mode!r}))`. "
+                f"Received: {gradient_mode!r}"
             )
         # A classifier that changes nothing leaves the purifier, with the mode's way back.
         self._purified = PurifiedClassifier(
@@ -123,11 +124,11 @@ class _TargetClassifier(TensorFlowV2Classifier):
             clip_values=(0.0, 1.0),
         )
         self._target = target
-        is_soft = getattr(target, "gradient_mode", None) == "soft"
-        self._judge = _compiled(target.exact_logits, image_shape) if is_soft else self.model
+        is_surrogate = getattr(target, "gradient_mode", None) in SURROGATE_MODES
+        self._judge = _compiled(target.exact_logits, image_shape) if is_surrogate else self.model
 
     def predict(self, x, batch_size=128, training_mode=False, **kwargs):
-        """Returns what the target says of images, of its `exact_logits` in the mode `soft`."""
+        """Returns what the target says of images, of its `exact_logits` in a surrogate mode."""
         del training_mode, kwargs
         batches = range(0, len(x), batch_size)
         return np.concatenate([self._judge(x[start : start + batch_size]) for start in batches])
@@ -161,8 +162,8 @@ class _TargetClassifier(TensorFlowV2Classifier):
 class _DifferenceOfLogitsRatio(keras.losses.Loss):
     """-(Z_y - max_{j != y} Z_j) / (Z_(1) - Z_(3)), Z_(k) the k-th largest logit; attacks raise it.
 
-    ART has it only inside a classifier of its own, which knows neither a dead gradient nor the mode
-    `soft`.
+    ART has it only inside a classifier of its own, which knows neither a dead gradient nor a
+    surrogate mode.
 
     Source: Croce and Hein 2020, Eq. (6).
     """

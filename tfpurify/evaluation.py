@@ -32,6 +32,7 @@ from tfpurify.checks import (
 from tfpurify.data import validate_images
 from tfpurify.losses import require_target_class
 from tfpurify.records import make_record, read_records, write_records
+from tfpurify.vocabulary import SURROGATE_MODES
 
 __all__ = [
     "check_attack_moved",
@@ -128,7 +129,7 @@ def evaluate(
         an attack, and the success rate also when no image counts for it); `wall_seconds`.
 
     Raises:
-        ValueError: If there are no images; if the target is a soft mixture or the classifier is
+        ValueError: If there are no images; if a part is in a surrogate mode or the classifier is
             already purified; if images, perturbations or logits break their contract.
     """
     _require_plain_target(classifier, purifier)
@@ -189,10 +190,11 @@ def _rates(counts, purified, attacked):
 
 def _require_plain_target(classifier, purifier):
     for name, part in (("classifier", classifier), ("purifier", purifier)):
-        if getattr(part, "gradient_mode", None) == "soft":
+        mode = getattr(part, "gradient_mode", None)
+        if mode in SURROGATE_MODES:
             raise ValueError(
-                f"`{name}` must not mix candidates: what is evaluated is what is served, mode "
-                "'exact'. Received: gradient_mode='soft'"
+                f"`{name}` must not mix or rank candidates: what is evaluated is what is served, "
+                f"mode 'exact'. Received: gradient_mode={mode!r}"
             )
     if getattr(classifier, "purifier", None) is not None:
         raise ValueError(

@@ -19,6 +19,7 @@ from tfpurify.study import (
     display,
     pick,
     rank,
+    study_records,
 )
 from tfpurify.vocabulary import STUDY_CLASSIFIERS
 
@@ -48,9 +49,12 @@ def _small_table(records):
     """Returns the table of the field's budget on CIFAR-10; the study has no such cells."""
     header = tuple(name for name in ATTACK_HEADER[1:] if name != "Study")
     rows = []
-    wide = ("blind", "defensegan_wide")
-    is_wide_measured = pick(records, "cifar10", *wide, epsilon=SMALL_EPSILON) is not None
-    for cell in (*STUDY_CELLS[1:], *[wide] * is_wide_measured):
+    measured = [
+        (record["threat_model"], record["purifier"])
+        for record in study_records(records, "cifar10", SMALL_EPSILON)
+        if record["epsilon"] == SMALL_EPSILON
+    ]
+    for cell in dict.fromkeys([*STUDY_CELLS[1:], *sorted(measured)]):
         found = [pick(records, "cifar10", *cell, epsilon=SMALL_EPSILON)]
         found += other_attacks(records, "cifar10", cell, SMALL_EPSILON)
         worst = pick(records, "cifar10", *cell, "worst_case", SMALL_EPSILON)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfpurify.classifiers import Classifier
 from tfpurify.data import get_spec, validate_if_eager
 from tfpurify.layers import freeze, require_preset
-from tfpurify.purifiers.base import identity_backward, soft_logits
+from tfpurify.purifiers.base import identity_backward, selection_logits, soft_logits
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.vocabulary import GRADIENT_MODES
@@ -27,7 +27,10 @@ class PurifiedClassifier(keras.Model):
             `soft`: every candidate (PuVAE's classes, DefenseGAN's starts) is classified, and the
             logits are mixed by a soft-min over the candidates' distances. The forward value is that
             mixture, not the purifier's: a target for attacks to climb, never one to evaluate.
-        temperature: Of `soft`, in units of the mean squared distance.
+            `selection`: a class's logit is minus its candidate's distance / temperature, so that an
+            attack goes for PuVAE's choice alone. The classifier takes no part; like `soft`, it is
+            never evaluated.
+        temperature: Of `soft` and `selection`, in units of the mean squared distance.
         truncated_steps: Of `truncated`, >= 1.
         soft_candidates: How many of the nearest candidates `soft` classifies and mixes; all if
             None. The others weigh little where the distances differ by more than the temperature.
@@ -73,6 +76,11 @@ class PurifiedClassifier(keras.Model):
         if gradient_mode == "encoder" and getattr(purifier, "encoder", None) is None:
             raise ValueError(
                 "`gradient_mode='encoder'` needs a DefenseGAN with an encoder. "
+                f"Received: purifier={purifier.name!r}"
+            )
+        if gradient_mode == "selection" and not isinstance(purifier, PuVAE):
+            raise ValueError(
+                "`gradient_mode='selection'` needs a PuVAE, whose candidates are classes. "
                 f"Received: purifier={purifier.name!r}"
             )
         self.purifier = purifier
@@ -134,6 +142,9 @@ class PurifiedClassifier(keras.Model):
             candidates = self.purifier.candidates(images)
             mixture = (self.temperature, self.soft_candidates)
             return soft_logits(images, candidates, self.classifier, *mixture)
+        if self.gradient_mode == "selection":
+            candidates = self.purifier.candidates(images)
+            return selection_logits(images, candidates, self.temperature)
         # The purifier sees no tape, so a long descent costs no memory.
         purified_images = self.purifier(tf.stop_gradient(images))
         if self.gradient_mode == "encoder":

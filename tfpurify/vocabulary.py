@@ -21,7 +21,9 @@ BASELINES = ("jpeg", "bit_depth")  # ART's, to stand beside them
 THREAT_MODELS = ("none", "blackbox", "blind", "whitebox")
 DISTILLATIONS = ("none", "static", "dynamic")
 PROJECTORS = ("fast", "reference")
-GRADIENT_MODES = ("exact", "truncated", "bpda", "encoder", "soft")
+GRADIENT_MODES = ("exact", "truncated", "bpda", "encoder", "soft", "selection")
+# Those whose forward value is not the purifier's: to climb, never to evaluate.
+SURROGATE_MODES = ("soft", "selection")
 ART_ATTACKS = ("fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "square", "hopskipjump", "pgd_l2")
 # Those that bound the mean squared difference, not the largest one.
 MEAN_SQUARED_ATTACKS = ("latent", "pgd_l2")

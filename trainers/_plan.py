@@ -75,8 +75,8 @@ class Cell:
 # reference is left out of `exact` (200 steps overflow) and `soft` (ten descents on the tape).
 GRADIENT_MODES = {
     "none": (None,),
-    "puvae": ("soft", "exact", "bpda"),
-    "puvae_adversarial": ("soft", "exact", "bpda"),
+    "puvae": ("soft", "selection", "exact", "bpda"),
+    "puvae_adversarial": ("selection", "soft", "exact", "bpda"),
     "defensegan": ("truncated", "bpda"),
     "defensegan_fast": ("exact", "truncated", "soft", "encoder", "bpda"),
     "jpeg": ("bpda",),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tfpurify.checks import flag_names
 from tfpurify.diagnostics import ATTACKS_FILE, read_diagnostics
 from tfpurify.records import read_records
 from trainers import attack
@@ -104,6 +105,15 @@ def test_a_blind_attacker_climbs_the_classifier_alone():
     found = measure(defense="puvae", threat_model="blind", attack=["advgan"])
     assert (found["threat_model"], found["gradient_mode"]) == ("blind", None)
     assert found["robust_accuracy"] > 0.5
+
+
+def test_an_advgan_that_nobody_trained_is_flagged_and_several_are_a_worst_case():
+    alone = measure(defense="bit_depth", attack=["advgan"], limit=10)
+    assert (alone["attack"], alone["gradient_mode"]) == ("advgan", None)
+    assert "advgan_missing: advgan_mnist_whitebox_bit_depth" in alone["checks"]
+    both = measure(defense="puvae", attack=["advgan"], limit=10)
+    assert (both["attack"], both["gradient_mode"]) == ("worst_case", None)
+    assert "advgan_missing" not in flag_names(both)
 
 
 @pytest.mark.parametrize(

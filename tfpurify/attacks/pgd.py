@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.data import validate_images
 from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon, require_gradient
+from tfpurify.vocabulary import SURROGATE_MODES
 
 _FLOOR = 1.0  # below which a margin counts no more where there is a penalty
 
@@ -27,7 +28,7 @@ class PGD:
             whole ball and come back.
         seed: Integer seed of the random start.
         evaluation_target: Callable, images -> logits, that decides which iterate is best. Default:
-            the `exact_logits` of a target in gradient mode `soft`, else `target`.
+            the `exact_logits` of a target in a mode of `SURROGATE_MODES`, else `target`.
         penalty: Optional callable, images -> `(batch,)` >= 0: what else the attack has to stay
             clear of, such as a detector. It is added to the margin, which then counts no lower than
             -1: a surer success must not buy off the detector.
@@ -62,7 +63,8 @@ class PGD:
         self.num_steps = num_steps
         self.step_size = 2.5 * epsilon / num_steps if step_size is None else step_size
         self.seed = seed
-        if evaluation_target is None and getattr(target, "gradient_mode", None) == "soft":
+        is_surrogate = getattr(target, "gradient_mode", None) in SURROGATE_MODES
+        if evaluation_target is None and is_surrogate:
             evaluation_target = target.exact_logits
         self.evaluation_target = evaluation_target
         self.penalty = penalty

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
-from tfpurify.purifiers.base import candidate_errors, soft_logits
+from tfpurify.purifiers.base import selection_logits, soft_logits
 from tfpurify.purifiers.puvae import PuVAE
 
 _VALIDATION_STEPS = 10  # of the attack that `adversarial_accuracy` is measured under
@@ -164,7 +164,7 @@ class AdversarialPuVAE(PuVAE):
         return {"loss": total, **parts}
 
     def _scores(self, images, candidates):
-        return -candidate_errors(images, candidates) / self.temperature
+        return selection_logits(images, candidates, self.temperature)
 
     def _soft_logits(self, images, candidates):
         return soft_logits(

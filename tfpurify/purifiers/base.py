@@ -83,6 +83,14 @@ def nearest_candidates(images, candidates, count):
     return tf.gather(candidates, nearest, axis=1, batch_dims=1)
 
 
+def selection_logits(images, candidates, temperature=0.005):
+    """Returns minus the candidates' errors / temperature: `(batch, K)`, the nearest has the most.
+
+    Args: as for `soft_min_weights`.
+    """
+    return -candidate_errors(images, candidates) / temperature
+
+
 def soft_min_weights(images, candidates, temperature=0.005):
     """Softmax of minus the candidates' errors: `(batch, K)`, summing to one.
 
@@ -93,7 +101,7 @@ def soft_min_weights(images, candidates, temperature=0.005):
         candidates: `(batch, K, height, width, channels)`.
         temperature: In units of the mean squared error, > 0.
     """
-    return ops.softmax(-candidate_errors(images, candidates) / temperature, axis=1)
+    return ops.softmax(selection_logits(images, candidates, temperature), axis=1)
 
 
 def soft_logits(images, candidates, classifier, temperature=0.005, count=None):
