@@ -11,6 +11,8 @@ LIMITS = {
     "of one size, in [0, 1].",
     "puvae": "Not a certified defence: its choice of the nearest candidate hides the gradient, and "
     "an attack through a soft choice breaks it. What it costs on clean images stands above.",
+    "AdversarialPuVAE": "Not a certified defence: it was trained on PGD at one L-inf epsilon, and "
+    "measured at that. Larger budgets and other norms are not what it was made for.",
     "dcgan": "A prior for DefenseGAN. Images that it cannot make are lost, natural ones above all. "
     "The attacks shipped here cross its descent by an approximate gradient (bpda): its whitebox "
     "rows are lower bounds.",
@@ -96,7 +98,7 @@ def _card(name, entry, records):
     lines += [f"- {key}: {value:.4f}" for key, value in sorted((entry["validation"] or {}).items())]
     lines += ["", "On test images (rates in %, [95 % Wilson interval]):", ""]
     lines += [_figure(record) for record in _own_records(entry, records)] or ["- not measured"]
-    limits = LIMITS.get(entry["kind"], "not described.")
+    limits = LIMITS.get(entry.get("class_name")) or LIMITS.get(entry["kind"], "not described.")
     return "\n".join([*lines, "", f"Limits: {limits}", ""])
 
 

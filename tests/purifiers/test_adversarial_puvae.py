@@ -80,6 +80,34 @@ def test_the_bound_rises_over_the_warm_up(make, small_batch):
     np.testing.assert_allclose(bounds, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("attacks_classifier", "expected"),
+    [(True, ["_soft_logits", "_scores"] * 2), (False, ["_scores"] * 4)],
+)
+def test_every_other_attack_goes_through_the_classifier(
+    make, small_batch, attacks_classifier, expected
+):
+    taken = []
+    model = make(attacks_classifier=attacks_classifier)
+    attack = model._attack
+    model._attack = lambda *arguments: taken.append(arguments[-1].__name__) or attack(*arguments)
+    for _ in range(4):
+        model.train_step((tf.constant(small_batch[0]), small_batch[1]))
+    assert taken == expected
+
+
+def test_clean_images_count_beside_the_attacked_ones(make, small_batch):
+    images, labels = tf.constant(small_batch[0]), small_batch[1]
+    seen = []
+    model = make(clean_weight=0.5)
+    losses = model._adversarial_losses
+    model._adversarial_losses = lambda clean, inputs, *more, **options: (
+        seen.append(inputs is clean) or losses(clean, inputs, *more, **options)
+    )
+    model.train_step((images, labels))
+    assert seen == [False, True]
+
+
 def test_training_raises_the_accuracy_under_attack(make):
     rng = np.random.default_rng(0)
     labels = np.arange(100) % 4
@@ -100,7 +128,7 @@ def test_training_raises_the_accuracy_under_attack(make):
     assert logs["purified_accuracy"] >= logs["adversarial_accuracy"]
 
 
-@pytest.mark.parametrize("options", [{"epsilon": 0.0}, {"epsilon": 1.5}, {"attack_steps": 0}])
+@pytest.mark.parametrize("options", [{"epsilon": 0.0}, {"attack_steps": 0}, {"clean_weight": -1}])
 def test_bad_arguments_are_refused(make, options):
     (name, value) = options.copy().popitem()
     with pytest.raises(ValueError, match=f"`{name}` must be .* Received: {name}={value}"):
