@@ -155,13 +155,10 @@ class AdversarialPuVAE(PuVAE):
             "classification_loss": ops.mean(losses.classification_loss(labels, logits)),
             "selection_loss": ops.mean(losses.classification_loss(labels, scores)),
         }
-        total = (
-            self.reconstruction_weight * parts["reconstruction_loss"]
-            + self.kl_weight * parts["kl_loss"]
-            + self._classification_weight() * parts["classification_loss"]
-            + self.selection_weight * parts["selection_loss"]
-        )
-        return {"loss": total, **parts}
+        return self._with_sum(parts)
+
+    def _loss_weights(self):
+        return {**super()._loss_weights(), "selection_loss": self.selection_weight}
 
     def _scores(self, images, candidates):
         return selection_logits(images, candidates, self.temperature)

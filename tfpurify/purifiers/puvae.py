@@ -265,12 +265,19 @@ class PuVAE(Pretrained, Purifier):
             "kl_loss": ops.mean(losses.kl_loss(z_mean, z_stddev)),
             "classification_loss": ops.mean(losses.classification_loss(labels, logits)),
         }
-        total = (
-            self.reconstruction_weight * parts["reconstruction_loss"]
-            + self.kl_weight * parts["kl_loss"]
-            + self._classification_weight() * parts["classification_loss"]
-        )
-        return {"loss": total, **parts}
+        return self._with_sum(parts)
+
+    def _with_sum(self, parts):
+        """Returns the parts of the loss by name, and `loss`, their weighted sum."""
+        weights = self._loss_weights()
+        return {"loss": sum(weights[name] * part for name, part in parts.items()), **parts}
+
+    def _loss_weights(self):
+        return {
+            "reconstruction_loss": self.reconstruction_weight,
+            "kl_loss": self.kl_weight,
+            "classification_loss": self._classification_weight(),
+        }
 
     def _classification_weight(self):
         if not self.classification_warmup_steps or self.optimizer is None:
