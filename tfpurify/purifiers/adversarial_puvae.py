@@ -104,17 +104,7 @@ class AdversarialPuVAE(PuVAE):
     def train_step(self, data):
         images, labels = data
         step = self.optimizer.iterations
-        progress = ops.cast(step + 1, "float32") / max(1, self.epsilon_warmup_steps)
-        epsilon = self.epsilon * ops.minimum(progress, 1.0)
-        search = (images, labels, epsilon, self.attack_steps, step)
-        if self.attacks_classifier:
-            attacked = tf.cond(
-                step % 2 == 0,
-                lambda: self._attack(*search, self._soft_logits),
-                lambda: self._attack(*search, self._scores),
-            )
-        else:
-            attacked = self._attack(*search, self._scores)
+        attacked = self._attack_in_training(images, labels, step)
         noise = self.training_noise * self._noise((ops.shape(images)[0], self.latent_dim), step)
         with tf.GradientTape() as tape:
             step_losses = self._adversarial_losses(images, attacked, labels, noise, training=True)
@@ -125,6 +115,18 @@ class AdversarialPuVAE(PuVAE):
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(total, variables), variables)
         return self._update_trackers(step_losses)
+
+    def _attack_in_training(self, images, labels, step):
+        progress = ops.cast(step + 1, "float32") / max(1, self.epsilon_warmup_steps)
+        epsilon = self.epsilon * ops.minimum(progress, 1.0)
+        search = (images, labels, epsilon, self.attack_steps, step)
+        if not self.attacks_classifier:
+            return self._attack(*search, self._scores)
+        return tf.cond(
+            step % 2 == 0,
+            lambda: self._attack(*search, self._soft_logits),
+            lambda: self._attack(*search, self._scores),
+        )
 
     def test_step(self, data):
         images, labels = data
