@@ -98,28 +98,6 @@ def test_large_kernels_are_stored_as_int8_with_a_scale_per_column(tmp_path):
     assert np.all(np.abs(kernel - restored) <= 0.501 * step)
 
 
-@pytest.mark.parametrize("is_tall", [True, False])
-def test_the_largest_kernel_may_be_stored_as_two_factors(tmp_path, monkeypatch, is_tall):
-    monkeypatch.setattr(zoo, "LOW_RANK_MIN_SIZE", 1000)
-    rng = np.random.default_rng(0)
-    shape = (50, 20) if is_tall else (20, 50)
-    model = keras.Sequential([keras.Input(shape[:1]), layers.Dense(shape[1])])
-    values = np.geomspace(10, 0.1, 20)
-    left = np.linalg.qr(rng.normal(size=(shape[0], 20)))[0]
-    right = np.linalg.qr(rng.normal(size=(shape[1], 20)))[0].T
-    model.layers[0].kernel.assign(left * values @ right)
-    entry = zoo.save(model, "dense", tmp_path, rank=5)
-    assert entry["storage"] == {"float16": 2}
-    sizes = {name: array.size for name, array in stored(tmp_path / "dense.npz").items()}
-    assert sizes["0000"] + sizes["0000_right"] == 5 * sum(shape)
-    expected = left[:, :5] * values[:5] @ right[:5]
-    kernel = zoo.load("dense", tmp_path).layers[0].kernel
-    np.testing.assert_allclose(kernel, expected, atol=0.02)
-    assert np.abs(kernel - model.layers[0].kernel).max() > 0.05
-    with pytest.raises(ValueError, match="`rank` must be >= 1. Received: rank=0"):
-        zoo.save(model, "dense", tmp_path, rank=0)
-
-
 def test_training_state_stays_behind(tmp_path):
     dcgan = DCGAN((8, 8, 1), latent_dim=4)
     dcgan.build()

@@ -22,7 +22,6 @@ from tfpurify.files import write_aside
 from tfpurify.records import versions
 
 INT8_MIN_SIZE = 1_000_000  # elements from which a kernel is stored as int8
-LOW_RANK_MIN_SIZE = 10_000_000  # elements from which it may be stored as two factors
 
 _METADATA_KEYS = ("kind", "dataset", "command", "seed", "validation")
 _WRITTEN_KEYS = ("class_name", "file", "sha256", "bytes", "parameters", "storage", "versions")
@@ -154,7 +153,7 @@ def load_model(path, compile=True):
         raise ValueError(f"{path} must be a whole .keras file: {_first_line(error)}") from error
 
 
-def save(model, name, folder=None, rank=None, **metadata):
+def save(model, name, folder=None, **metadata):
     """Adds a model to the zoo, or replaces it there.
 
     Only the configuration and `model.weights` are stored (the statistics of batch normalisation
@@ -167,8 +166,6 @@ def save(model, name, folder=None, rank=None, **metadata):
             target is given without it.
         name: Lower-case letters, digits, "_" and "-": the file becomes `NAME.npz`.
         folder: The zoo's folder, made if missing. Defaults to `default_folder()`.
-        rank: Kernels of `LOW_RANK_MIN_SIZE` elements or more with two axes become two float16
-            factors of this rank instead, the nearest in squared error.
         **metadata: For the manifest: `kind`, `dataset`, `command`, `seed`, `validation`, and
             anything else that JSON can hold.
 
@@ -189,9 +186,7 @@ def save(model, name, folder=None, rank=None, **metadata):
         raise ValueError(f"`model` must be built. Received: model={model.name!r}")
     folder = _resolve(folder)
     path = folder / f"{name}.npz"
-    if rank is not None and rank < 1:
-        raise ValueError(f"`rank` must be >= 1. Received: rank={rank}")
-    blob, storage = _encode(model, rank)
+    blob, storage = _encode(model)
     _decode(blob, path)
     entry = {
         **dict.fromkeys(_METADATA_KEYS),
@@ -241,7 +236,7 @@ def _write(path, content):
         ) from error
 
 
-def _encode(model, rank):
+def _encode(model):
     """Returns the `.npz` file's bytes and how many variables it holds of each type."""
     config = _portable(keras.saving.serialize_keras_object(model))
     arrays = {"config": np.array(json.dumps(config).encode())}
@@ -253,10 +248,7 @@ def _encode(model, rank):
             value = value.astype(np.float32)
             if not np.all(np.isfinite(value)):
                 raise ValueError(f"`model` must hold finite weights. Received: {variable.path}")
-            is_large = value.ndim > 1 and value.size >= INT8_MIN_SIZE
-            if rank is not None and value.ndim == 2 and value.size >= LOW_RANK_MIN_SIZE:
-                value, arrays[f"{key}_right"] = _factorize(value, rank)
-            elif is_large:
+            if value.ndim > 1 and value.size >= INT8_MIN_SIZE:
                 value, arrays[f"{key}_scale"] = _quantize(value)
             elif np.max(np.abs(value), initial=0.0) <= np.finfo(np.float16).max:
                 value = value.astype(np.float16)
@@ -284,9 +276,6 @@ def _decode(blob, path):
             f"{path} holds a configuration that this version cannot build: {_first_line(error)}"
         ) from error
     scales = {key: arrays.pop(key) for key in sorted(arrays) if key.endswith("_scale")}
-    for key in [key for key in arrays if key.endswith("_right")]:
-        right, left = arrays.pop(key), arrays[key.removesuffix("_right")]
-        arrays[key.removesuffix("_right")] = left.astype(np.float32) @ right.astype(np.float32)
     if len(variables) != len(arrays):
         raise ValueError(
             f"{path} must hold the {len(variables)} variables of {model.name!r}. "
@@ -308,17 +297,6 @@ def _quantize(value):
     scale = np.max(np.abs(value), axis=tuple(range(value.ndim - 1))) / 127.0
     scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
     return np.rint(value / scale).clip(-127, 127).astype(np.int8), scale
-
-
-def _factorize(value, rank):
-    """Returns the two factors, float16, of the nearest matrix of this rank."""
-    is_tall = value.shape[0] >= value.shape[1]
-    tall = (value if is_tall else value.T).astype(np.float64)
-    _, vectors = np.linalg.eigh(tall.T @ tall)
-    right = vectors[:, -rank:].T
-    left = tall @ right.T
-    factors = (left, right) if is_tall else (right.T, left.T)
-    return tuple(factor.astype(np.float16) for factor in factors)
 
 
 def _portable(config):

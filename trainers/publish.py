@@ -18,9 +18,6 @@ def define_flags():
     flags.DEFINE_string("run", None, "Folder of the finished run: runs/NAME.")
     flags.DEFINE_string("name", None, "Name in the zoo; the run's if not given.")
     flags.DEFINE_string("note", None, "What the command does not say of how it was made.")
-    flags.DEFINE_integer(
-        "rank", None, "Store the largest kernels as two factors of this rank.", lower_bound=1
-    )
     flags.DEFINE_string("zoo_dir", None, "The zoo's folder; the repository's if not given.")
     return set(flags.FLAGS) - before
 
@@ -85,7 +82,6 @@ def publish(options):
         inference_model(model),
         name,
         options["zoo_dir"],
-        rank=options.get("rank"),
         kind=_KINDS[summary["trainer"]],
         dataset=summary["dataset"],
         command=_plan.portable_command(summary["command"]),
