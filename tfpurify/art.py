@@ -9,10 +9,17 @@ import math
 import keras
 import numpy as np
 import tensorflow as tf
-from art.attacks import evasion
-from art.defences import preprocessor
-from art.defences.preprocessor.preprocessor import PreprocessorTensorFlowV2
-from art.estimators.classification import TensorFlowV2Classifier
+
+try:
+    from art.attacks import evasion
+    from art.defences import preprocessor
+    from art.defences.preprocessor.preprocessor import PreprocessorTensorFlowV2
+    from art.estimators.classification import TensorFlowV2Classifier
+except ImportError as error:
+    raise ImportError(
+        'tfpurify.art needs the extra `art`: `pip install -e ".[art]"`. '
+        f"Received: {type(error).__name__}: {error}"
+    ) from error
 
 from tfpurify.attacks.dead_gradient import where_it_dies
 from tfpurify.data import validate_if_eager, validate_images
@@ -219,6 +226,9 @@ class ARTAttack:
 
     Source: Goodfellow et al. 2015 (FGSM); Croce and Hein 2020 (APGD); Carlini and Wagner 2017 (C&W
     L2); Andriushchenko et al. 2020 (Square); Chen et al. 2020 (HopSkipJump). The code is ART's.
+
+    Limitations: ART's APGD and PGD return their last iterate, not the best one that they met, and
+    do not see in a surrogate mode that an earlier one had succeeded; `PGD` does.
     """
 
     def __init__(self, name, target, image_shape, epsilon, num_steps=100, num_restarts=1, seed=0):

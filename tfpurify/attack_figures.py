@@ -1,5 +1,6 @@
 """Figures of attacks: success against the budget, detection."""
 
+from tfpurify.cells import flag_mark
 from tfpurify.figures import new_figure, save
 from tfpurify.study import datasets, display, display_attack, study_records
 from tfpurify.vocabulary import MEAN_SQUARED
@@ -18,7 +19,8 @@ def _curves(records, dataset):
         if rate is not None and record["attack"] not in MEAN_SQUARED:
             key = (record["purifier"], record["attack"], record["gradient_mode"])
             rates = found.setdefault(key, {})
-            rates[record["epsilon"]] = max(rate, rates.get(record["epsilon"], 0.0))
+            point = (rate, flag_mark(record))
+            rates[record["epsilon"]] = max(point, rates.get(record["epsilon"], point))
     return {key: sorted(rates.items()) for key, rates in found.items() if len(rates) >= _FEWEST}
 
 
@@ -42,12 +44,14 @@ def figure_budgets(records, path):
             name = "no purifier" if purifier == "none" else display(purifier)
             axis.plot(
                 [epsilon for epsilon, _ in points],
-                [100 * rate for _, rate in points],
+                [100 * rate for _, (rate, _) in points],
                 _LINES.get(purifier, "-"),
                 marker=".",
                 color=f"C{attacks.index(attack)}",
                 label=f"{name}: {display_attack(attack, mode)}",
             )
+            for epsilon, (rate, mark) in points:
+                axis.annotate(mark, (epsilon, 100 * rate), fontsize=7)
         axis.set_xscale("log")
         axis.set_ylim(-4, 104)
         axis.set_title(display(dataset), fontsize=10)
@@ -65,7 +69,8 @@ def figure_detection(detection, path):
         detection: Lines as `tfpurify.detection.read_detection` reads them.
         path: A PNG file.
     """
-    panels = list(dict.fromkeys((line["dataset"], line["purifier"]) for line in detection))
+    keys = ("dataset", "purifier", "epsilon")
+    panels = list(dict.fromkeys(tuple(line[key] for key in keys) for line in detection))
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = new_figure(rows, columns, (4.4 * columns, 4.0 * rows))
@@ -73,7 +78,7 @@ def figure_detection(detection, path):
         axis.set_visible(False)
     for axis, panel in zip(axes.flat, panels, strict=False):
         for line in detection:
-            if (line["dataset"], line["purifier"]) != panel:
+            if tuple(line[key] for key in keys) != panel:
                 continue
             attack = display_attack(line["attack"], line["gradient_mode"])
             knows = ", knows the detector" if line["knows_detector"] else ""
@@ -83,7 +88,8 @@ def figure_detection(detection, path):
                 label=f"{line['threat_model']} {attack}{knows}: AUC {line['auc']:.3f}",
             )
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.6, linestyle=":")
-        axis.set_title(f"{display(panel[0])}, {display(panel[1])}", fontsize=10)
+        title = f"{display(panel[0])}, {display(panel[1])}, epsilon {panel[2]:.3g}"
+        axis.set_title(title, fontsize=10)
         axis.set_xlabel("clean images taken for attacked")
         axis.set_ylabel("attacked images found")
         axis.spines[["top", "right"]].set_visible(False)

@@ -42,7 +42,9 @@ def _mean_squared_table(records):
             ", ".join(flag_names(record)),
         )
         for record in records
-        if _is_of_the_study(record) and record["attack"] in MEAN_SQUARED
+        if _is_of_the_study(record)
+        and record["attack"] in MEAN_SQUARED
+        and record["threat_model"] == "whitebox"
     ]
     title = (
         "Table 9. From within the generator's range: whitebox, bounded in the mean squared "
@@ -91,13 +93,15 @@ def _diagnostics_table(diagnostics):
 def _detection_table(detection):
     """Returns what a purifier tells from how far it moves an image."""
     header = (
-        *("Data set", "Purifier", "Threat model", "Attack", "Knows the detector", "AUC", "ASR"),
+        *("Data set", "Purifier", "Threat model", "Attack", "Epsilon", "Knows the detector"),
+        *("AUC", "ASR"),
         *(f"ASR undetected at {100 * rate:g} % false alarms" for rate in FALSE_ALARMS),
     )
     rows = [
         (
             *(display(line["dataset"]), display(line["purifier"]), line["threat_model"]),
             display_attack(line["attack"], line["gradient_mode"]),
+            f"{line['epsilon']:.3g}",
             "yes" if line["knows_detector"] else "no",
             f"{line['auc']:.3f}",
             f"{100 * line['success_rate']:.1f} (n={line['n']})",
@@ -109,6 +113,7 @@ def _detection_table(detection):
             ),
         )
         for line in detection
+        if _is_of_the_study(line)
     ]
     title = (
         "Table 11. Detection by reconstruction error: thresholds from clean validation images; "

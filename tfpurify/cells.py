@@ -39,14 +39,19 @@ def _cell(rate, low, high, n):
     return f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] (n={n})"
 
 
+def flag_mark(record):
+    """Returns what stands beside a number whose record carries a flag."""
+    return " †" if record.get("checks") else ""
+
+
 def success_text(record):
-    """Returns a record's ASR with its interval; the record may be None."""
+    """Returns a record's ASR with its interval, and whether it is flagged; may be None."""
     if record is None:
         return "not measured"
     if record["attack_success_rate"] is None:
         return f"undefined (n={record['n']})"
     ends = (record["attack_success_rate_low"], record["attack_success_rate_high"])
-    return _cell(record["attack_success_rate"], *ends, record["n"])
+    return _cell(record["attack_success_rate"], *ends, record["n"]) + flag_mark(record)
 
 
 def accuracy_without_attack(record):

@@ -23,7 +23,10 @@ MEANINGS = {
     "bound.",
     "worst_case_below_attack": "A single attack did better than the worst case, whose attacks "
     "were others or stopped earlier: take the single one.",
-    "advgan_missing": "No AdvGAN of this bound was trained for the attacker, so none took part.",
+    "advgan_missing": "An AdvGAN that this attacker would have was not trained: it took no part.",
+    "modes_missing": "Not all gradient modes of the defence were tried.",
+    "not_diagnosed": "Nobody checked this attack's gradients, its convergence, and its success "
+    "with a budget of 1.",
     "iterative_below_single_step": "One step did better than many: the gradient misleads, and the "
     "figure is a lower bound.",
     "noise_as_strong": "Random noise of the same size does half as much or more: what is measured "
@@ -140,6 +143,24 @@ def check_advgans(missing):
     return f"advgan_missing: {', '.join(missing)}" if missing else None
 
 
+def check_modes(asked, known):
+    """Flags an attack that left out gradient modes which its defence is known to have.
+
+    Args:
+        asked: The modes that were tried.
+        known: Those that there are.
+    """
+    left_out = [mode for mode in known if mode not in asked]
+    return f"modes_missing: {', '.join(left_out)}" if left_out else None
+
+
+def check_budget_of_one(rate, n, least=0.95):
+    """Flags an attack whose success rate over n images stays below `least` with a budget of 1."""
+    if rate is None or rate >= least:
+        return None
+    return f"full_budget_fails: success rate {rate:.4f} at epsilon 1 (n={n})"
+
+
 def check_whitebox_strongest(stronger, weaker):
     """Flags an attack that does worse than one which knows less: it is the weak part.
 
@@ -237,11 +258,11 @@ def _success_rates(first, second, but=None):
 def _is_below(record, other):
     """Says whether a rate is below another: by more than chance where the images differ.
 
-    Records of one n are of the same images, the first of the split. Of others, each rate has to lie
-    outside the other's 95 % interval.
+    Records of one source and n are of the same images, the first of the split. Of others, each rate
+    has to lie outside the other's 95 % interval.
     """
     rate, higher = record["attack_success_rate"], other["attack_success_rate"]
-    if record["n"] == other["n"]:
+    if all(record[key] == other[key] for key in ("n", "data_source")):
         return rate < higher
     low, high = other["attack_success_rate_low"], record["attack_success_rate_high"]
     return rate < low and higher > high

@@ -30,7 +30,7 @@ DETECTION_KEYS = (
 )
 _IDENTITY = (
     *(key for key in CELL_KEYS if key not in ("data_source", "n")),
-    *("gradient_mode", "seed", "knows_detector"),
+    *("gradient_mode", "seed", "knows_detector", "command"),
 )
 
 

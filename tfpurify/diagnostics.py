@@ -8,7 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpurify.checks import check_converged, check_gradient_norms, check_randomness
+from tfpurify.checks import (
+    check_budget_of_one,
+    check_converged,
+    check_gradient_norms,
+    check_randomness,
+    with_flags,
+)
 from tfpurify.files import read_lines_of, replace_lines, write_json_lines
 from tfpurify.vocabulary import CELL_KEYS
 
@@ -22,6 +28,7 @@ DIAGNOSTIC_KEYS = (
     "tried",
     "first_to_fool",
     "fooled_by_more_steps",
+    "full_budget",
     "gradient_norms",
     "randomness",
     "command",
@@ -29,16 +36,19 @@ DIAGNOSTIC_KEYS = (
 )
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 _CELL = tuple(key for key in CELL_KEYS if key not in ("data_source", "n"))
-_IDENTITY = (*_CELL, "gradient_mode", "seed", "command")
+_identity = itemgetter(*_CELL, "gradient_mode", "seed", "command")
 
 
-def make_diagnostics(record, *, norms=None, fooled_by_more_steps=None, randomness=None, **counts):
+def make_diagnostics(
+    record, *, norms=None, fooled_by_more_steps=None, full_budget=None, randomness=None, **counts
+):
     """Returns one line, and the flags that it raises.
 
     Args:
         record: The record that it goes with.
         norms: The L2 norms of the gradient at clean images, `(n,)` by gradient mode.
         fooled_by_more_steps: How many images only twice the steps fooled, or None.
+        full_budget: Success rate at epsilon 1 and the number of images, or None.
         randomness: Success rates as `check_randomness` takes them, or None.
         **counts: `num_steps`, `num_restarts`, `tried` and `first_to_fool`.
 
@@ -50,12 +60,15 @@ def make_diagnostics(record, *, norms=None, fooled_by_more_steps=None, randomnes
     line |= {
         **counts,
         "fooled_by_more_steps": fooled_by_more_steps,
+        "full_budget": full_budget,
         "gradient_norms": {mode: _quantiles(values) for mode, values in norms.items()},
         "randomness": randomness,
     }
     flags = [check_gradient_norms(values) for values in norms.values()]
     if fooled_by_more_steps is not None:
         flags.append(check_converged(fooled_by_more_steps, record["n"]))
+    if full_budget is not None:
+        flags.append(check_budget_of_one(*full_budget))
     if randomness is not None:
         flags.append(check_randomness(randomness))
     return {key: line[key] for key in DIAGNOSTIC_KEYS}, [flag for flag in flags if flag is not None]
@@ -80,4 +93,26 @@ def read_diagnostics(path):
 
 def update_diagnostics(path, lines):
     """Puts lines into a file in place of older ones of the same record, as `replace_lines` does."""
-    write_json_lines(path, replace_lines(read_diagnostics(path), lines, itemgetter(*_IDENTITY)))
+    write_json_lines(path, replace_lines(read_diagnostics(path), lines, _identity))
+
+
+def flagged(records, lines):
+    """Returns copies of records with all flags that they raise beside each other and these lines.
+
+    Args:
+        records: Records as `tfpurify.records.make_record` makes them.
+        lines: Lines of diagnostics.
+    """
+    diagnosed = {_identity(line) for line in lines}
+    found = with_flags(records)
+    for record in found:
+        if _is_search(record) and _identity(record) not in diagnosed:
+            flag = "not_diagnosed: no line of attacks.jsonl goes with it"
+            record["checks"] = [*(one for one in record["checks"] if one != flag), flag]
+    return found
+
+
+def _is_search(record):
+    """Says whether an attack looks for a success, as an AdvGAN and random noise do not."""
+    is_trained = record["attack"].startswith("advgan")
+    return not is_trained and record["attack"] not in ("none", "noise")

@@ -4,8 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from tfpurify.cells import accuracy_without_attack, is_bound
-from tfpurify.checks import with_flags
+from tfpurify.cells import accuracy_without_attack, flag_mark, is_bound
 from tfpurify.study import (
     STUDY,
     STUDY_CELLS,
@@ -50,7 +49,7 @@ def figure_rates(records, path, origin=None):
         path: A PNG file.
         origin: What `origin_of` shall tell of the file, or None.
     """
-    records, found = with_flags(records), datasets(records)
+    found = datasets(records)
     if not found:
         raise ValueError("`records` must hold a record of the study's data sets. Received: none")
     figure, axes = new_figure(len(found), 1, (9.0, 3.4 * len(found)))
@@ -104,7 +103,7 @@ def _draw_rates(axis, records, dataset):
         axis.text(
             place - 0.2,
             min(100 * high, 100) + 1.5,
-            f"{'≥ ' if is_bound(record) else ''}{100 * rate:.1f}{_flag_mark(record)}\n"
+            f"{'≥ ' if is_bound(record) else ''}{100 * rate:.1f}{flag_mark(record)}\n"
             f"n={record['n']}",
             ha="center",
             fontsize=7,
@@ -130,12 +129,8 @@ def _draw_worst(axis, place, record):
         return
     rate = 100 * record["attack_success_rate"]
     axis.scatter(place - 0.2, rate, marker="D", color=_WRONG, s=28, zorder=3)
-    words = f"{rate:.1f}{_flag_mark(record)}"
+    words = f"{rate:.1f}{flag_mark(record)}"
     axis.annotate(words, (place - 0.2, rate), (5, 3), textcoords="offset points", fontsize=7)
-
-
-def _flag_mark(record):
-    return "†" if record["checks"] else ""
 
 
 def _once(label, place):
@@ -202,6 +197,8 @@ def _draw_attacks(axis, attacked, marker):
             linewidth=1.2 if is_hollow else 0.5,
             s=70 if is_hollow else 44,
         )
+        place = (100 * accuracy_without_attack(most), 100 * record["robust_accuracy"])
+        axis.annotate(flag_mark(record), place, fontsize=6)
 
 
 def _is_advgan(record):

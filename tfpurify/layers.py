@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
+import tfpurify
 from tfpurify import zoo
 
 
@@ -205,11 +206,10 @@ class Pretrained:
         Args:
             folder: The zoo's folder. Defaults to `zoo.default_folder()`.
         """
-        names = {found.__name__ for found in _with_subclasses(cls)}
         return {
             name: card
             for name, card in zoo.list_presets(folder).items()
-            if card.get("class_name") in names
+            if _is_subclass(card.get("class_name"), cls)
         }
 
     @classmethod
@@ -236,6 +236,12 @@ def require_preset(cls, name, folder):
             f"`name` must be a preset of {cls.__name__}: {listed}. Received: name={name!r}"
         )
     return found
+
+
+def _is_subclass(name, cls):
+    """Says whether a class of ours is `cls` or below it; imports it if it is a public one."""
+    getattr(tfpurify, name or "", None)
+    return name in {found.__name__ for found in _with_subclasses(cls)}
 
 
 def _with_subclasses(cls):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tfpurify.cards import cards, results_text
 from tfpurify.detection import DETECTION_FILE, read_detection
-from tfpurify.diagnostics import ATTACKS_FILE, read_diagnostics
+from tfpurify.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
 from tfpurify.distances import read_distances
 from tfpurify.figures import figure_rates, origin_of
 from tfpurify.files import write_aside
@@ -58,7 +58,8 @@ def update_readme(readme, records_path, is_check=False, presets=None):
     from tfpurify.records import read_records
 
     readme, folder = Path(readme), Path(records_path).parent
-    found, more = read_records(records_path), read_beside(records_path)
+    more = read_beside(records_path)
+    found = flagged(read_records(records_path), more["diagnostics"])
     text = readme.read_text(encoding="utf-8")
     texts = {readme: readme_with_results(text, found, **more)}
     if presets:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tfpurify import page
 from tfpurify.attack_figures import figure_budgets, figure_detection, has_budgets
+from tfpurify.diagnostics import flagged
 from tfpurify.distances import read_distances, write_distances
 from tfpurify.figures import (
     ImageRow,
@@ -97,6 +98,7 @@ def write_report(folder, records, image_rows=None, notes=(), **more):
     from tfpurify.records import write_records
 
     folder, distances = require_writable(folder), more.get("distances", ())
+    records = flagged(records, more.get("diagnostics", ()))
     write_records(folder / "records.jsonl", records)
     write_distances(folder / DISTANCES, distances)
     blocks = [

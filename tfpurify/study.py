@@ -81,8 +81,7 @@ NOTES = (
     "gradient through all 200 can overflow.",
     "Behind DefenseGAN on CIFAR-10 few images are right without an attack; what it loses of those "
     "is partly chance, as others become right under attack. 1 - robust accuracy shows the whole.",
-    "Tables 7, 8, 10 and 11 and the flags that need a diagnosis are of what the zoo holds, also in "
-    "the report of a run of your own: they take hours.",
+    "Tables 7, 8, 10 and 11 are the zoo's own, in the report of your own run too: they take hours.",
     "At 8/255 the AdvGANs are far from the strongest attack: where PGD stands beside them, read "
     "that.",
 )

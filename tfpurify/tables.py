@@ -2,7 +2,8 @@
 
 from tfpurify import page
 from tfpurify.cells import ATTACK_HEADER, cell_rows, cost_text, is_bound, rate_text, success_text
-from tfpurify.checks import MEANINGS, flag_names, with_flags
+from tfpurify.checks import MEANINGS, flag_names
+from tfpurify.diagnostics import flagged
 from tfpurify.further_tables import further_tables
 from tfpurify.study import (
     NOTES,
@@ -147,7 +148,7 @@ def tables_markdown(records, **more):
 
 def table_blocks(records, **more):
     """Returns what `tables_markdown` does as blocks of a page."""
-    records = with_flags(records)
+    records = flagged(records, more.get("diagnostics", ()))
     blocks = [*study_tables(records), *further_tables(records, **more)]
     for title, lines in _lists(records):
         blocks += [page.Paragraph(f"{title}:"), page.Listing(tuple(lines))]
@@ -156,7 +157,7 @@ def table_blocks(records, **more):
 
 def tables_text(records, **more):
     """Returns what `tables_markdown` does as aligned plain text."""
-    records = with_flags(records)
+    records = flagged(records, more.get("diagnostics", ()))
     blocks = []
     for table in (*study_tables(records), *further_tables(records, **more)):
         columns = zip(table.header, *table.rows, strict=True)

@@ -9,7 +9,12 @@ import tensorflow as tf
 from tfpurify import diagnostics
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.losses import UNSATURATED, margin_loss
+from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS
 from trainers._attacks import NEEDS_NO_GRADIENT, graph, make_attacks
+
+# Attacks of steps, whose number may be too small.
+_ITERATIVE = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr", "transfer", *MEAN_SQUARED_ATTACKS)
+_WHOLE_STEPS, _WHOLE_IMAGES = 40, 20  # of the attack with a budget of 1
 
 
 def diagnose(defence, modes, settings, record, search, kept):
@@ -30,15 +35,18 @@ def diagnose(defence, modes, settings, record, search, kept):
     norms = None
     if is_gradient:
         norms = _gradient_norms(defence, modes or defence.modes, clean, labels, settings)
-    more = None
-    if "pgd" in {key.partition(":")[0] for key in search.attacks}:
-        more = _fooled_by_more(defence, modes, settings, search, kept)
+    more, whole, strongest = None, None, _strongest(search)
+    if strongest is not None:
+        more = _fooled_by_more(defence, settings, strongest, kept)
+        if strongest[0] not in MEAN_SQUARED_ATTACKS:
+            whole = _full_budget(defence, settings, strongest, kept)
     draws = defence.is_crossed and defence.fresh is not None
     randomness = _randomness_rates(defence, clean, adversarial, labels) if draws else None
     return diagnostics.make_diagnostics(
         record,
         norms=norms,
         fooled_by_more_steps=more,
+        full_budget=whole,
         randomness=randomness,
         num_steps=settings.num_steps,
         num_restarts=settings.num_restarts,
@@ -61,26 +69,49 @@ def _gradient_norms(defence, modes, images, labels, settings):
                 here = labels[start : start + 64]
                 margin = margin_loss(target(batch), here, kappa=UNSATURATED)
             gradient = tape.gradient(margin, batch)
+            gradient = tf.zeros_like(batch) if gradient is None else gradient
             norms.append(tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3))).numpy())
         found[mode or "direct"] = np.concatenate(norms)
     return found
 
 
-def _fooled_by_more(defence, modes, settings, search, kept):
-    """Returns how many images that withstood it all PGD of twice the steps fools."""
-    doubled = dataclasses.replace(
-        settings, num_steps=2 * settings.num_steps, num_restarts=1, seed=settings.seed + 1000
-    )
-    by_mode = {mode: search.successes.get(f"pgd:{mode}", 0) for mode in modes or defence.modes}
-    strongest = max(by_mode, key=by_mode.get)
-    longer = make_attacks(("pgd",), defence, doubled, (strongest,))
-    again = WorstCase(longer, defence.served)
+def _strongest(search):
+    """Returns name and gradient mode of the iterative attack that fooled most; None without one."""
+    keys = [key for key in search.attacks if key.partition(":")[0] in _ITERATIVE]
+    best = max(keys, key=search.successes.get, default=None)
+    if best is None:
+        return None
+    name, _, mode = best.partition(":")
+    return name, mode or None
+
+
+def _again(defence, settings, attack, **changes):
+    """Returns the worst case of one attack through one mode, from one other start."""
+    changed = dataclasses.replace(settings, num_restarts=1, seed=settings.seed + 1000, **changes)
+    name, mode = attack
+    modes = None if mode is None else (mode,)
+    return WorstCase(make_attacks((name,), defence, changed, modes), defence.served)
+
+
+def _fooled_by_more(defence, settings, attack, kept):
+    """Returns how many images that withstood it all an attack of twice the steps fools."""
+    again = _again(defence, settings, attack, num_steps=2 * settings.num_steps)
     for images, adversarial_images, labels in kept.batches:
         right = _predict(defence.served, images) == labels
         held = right & (_predict(defence.served, adversarial_images) == labels)
         if held.any():
             again(np.asarray(images)[held], np.asarray(labels)[held])
     return sum(again.successes.values())
+
+
+def _full_budget(defence, settings, attack, kept):
+    """Returns the success rate of a short attack at epsilon 1 on a few images, and their number."""
+    steps = min(settings.num_steps, _WHOLE_STEPS)
+    again = _again(defence, settings, attack, num_steps=steps, epsilon=1.0)
+    images, _, labels = kept.batches[0]
+    again(np.asarray(images)[:_WHOLE_IMAGES], np.asarray(labels)[:_WHOLE_IMAGES])
+    tried = sum(again.tried.values())
+    return (sum(again.successes.values()) / tried, tried) if tried else None
 
 
 def _randomness_rates(defence, clean, adversarial, labels, num_votes=9):

@@ -229,7 +229,7 @@ def _parse(argv):
 def _expected_errors():
     import tensorflow as tf
 
-    return (ValueError, TypeError, OSError, FloatingPointError, tf.errors.OpError)
+    return (ValueError, TypeError, OSError, ImportError, FloatingPointError, tf.errors.OpError)
 
 
 def _fail(message):

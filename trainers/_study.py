@@ -156,6 +156,11 @@ class Study:
             command=_plan.portable_command(records.command_line()),
             **fields,
         )
+        if cell.attack == "worst_case":
+            missing = {part.name for part in self.missing()}
+            names = [self.parts[role].name for role in _advgan_roles(cell)]
+            flag = checks.check_advgans([name for name in names if name in missing])
+            record["checks"] += [flag] if flag else []
         if cell.threat_model == "blind" and cell.architecture is None:
             errors = {kind: purifier.errors(kind) for kind in ("clean", "adversarial")}
             seconds = purifier.seconds_per_image()
@@ -211,10 +216,9 @@ class Study:
         settings = _attacks.Settings(
             cell.epsilon, num_steps=steps, seed=seed, soft_candidates=candidates
         )
-        roles = (f"whitebox_{cell.purifier}", "whitebox_none")
         advgans = {
             self.parts[role].name: self._part(role)
-            for role in roles
+            for role in _advgan_roles(cell)
             if self.parts[role].name not in missing
         }
         attacks = _attacks.make_attacks(names, defence, settings, advgans=advgans)
@@ -316,6 +320,11 @@ class Study:
             confidences=probabilities.max(axis=1),
             class_names=data.get_spec(self.dataset).class_names,
         )
+
+
+def _advgan_roles(cell):
+    """Returns the roles of the AdvGANs that an attacker of a whitebox cell has."""
+    return dict.fromkeys((f"whitebox_{cell.purifier}", "whitebox_none"))
 
 
 def _kind(cell):

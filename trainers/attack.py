@@ -78,6 +78,7 @@ def attack(options):
         ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
     """
     from tfpurify import data
+    from tfpurify.checks import with_flags
     from tfpurify.study import STUDY_EPSILON
     from trainers import _attacks
 
@@ -99,8 +100,12 @@ def attack(options):
         record, line = _measure(defence, modes, float(epsilon), images, source, options)
         found.append(record)
         if options["results_file"]:
-            _write(Path(options["results_file"]), record, line)
-        print(json.dumps(record, indent=2))
+            _write(Path(options["results_file"]), found, line)
+        else:
+            found = with_flags(found)
+        for flag in found[-1]["checks"]:
+            logging.warning("Check raised: %s", flag)
+        print(json.dumps(found[-1], indent=2))
     return found
 
 
@@ -133,10 +138,11 @@ def _measure(defence, modes, epsilon, batches, source, options):
 
     numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
     settings = _attacks.Settings(epsilon, **{name: options[name] for name in numbers})
-    advgans, missing = {}, []
+    advgans, missing, own = {}, [], None
     if "advgan" in options["attack"]:
         more = (options["output_dir"], options["advgans"], options["classifier"])
         advgans, missing = _attacks.load_advgans(defence, epsilon, *more)
+        own, _ = _attacks.usual_advgans(defence, epsilon, options["classifier"])[0]
     attacks = _attacks.make_attacks(options["attack"], defence, settings, modes, advgans)
     search = WorstCase(attacks, defence.served)
     kept = _Kept(search)
@@ -157,7 +163,7 @@ def _measure(defence, modes, epsilon, batches, source, options):
         classifier=options["classifier"] or vocabulary.STUDY_CLASSIFIERS[options["dataset"]],
         purifier=options["defense"],
         threat_model=defence.threat_model,
-        attack=_word(options["attack"], attacks),
+        attack=_word(options["attack"], advgans, own),
         gradient_mode="strongest" if len(used) > 1 else used[0] if used else None,
         seed=options["seed"],
         command=_plan.portable_command(records.command_line()),
@@ -166,9 +172,8 @@ def _measure(defence, modes, epsilon, batches, source, options):
     line, raised = None, []
     if options["diagnose"]:
         line, raised = _diagnose.diagnose(defence, modes, settings, record, search, kept)
-    for flag in [*filter(None, [checks.check_advgans(missing)]), *raised]:
-        logging.warning("Check raised: %s", flag)
-        record["checks"].append(flag)
+    left_out = checks.check_modes(used, defence.modes) if len(used) > 1 else None
+    record["checks"] += [*filter(None, [checks.check_advgans(missing), left_out]), *raised]
     return record, line
 
 
@@ -201,21 +206,27 @@ def _used_modes(defence, modes, advgans, options):
     return (mode,) if mode else ()
 
 
-def _word(names, attacks):
-    """Returns a record's word for the attacks: the one, or the worst case of several."""
-    if len(names) == 1 and not (names == ["advgan"] and len(attacks) > 1):
+def _word(names, advgans, own):
+    """Returns a record's word for the attacks: the one, or the worst case of several.
+
+    `advgan` is the one that was trained for this attacker, alone.
+    """
+    if names == ["advgan"] and list(advgans) != [own]:
+        return "worst_case"
+    if len(names) == 1:
         return names[0]
     return "worst_case_l2" if _is_mean_squared(names) else "worst_case"
 
 
-def _write(path, record, line):
-    """Writes a record with the flags that those on file raise beside it."""
+def _write(path, found, line):
+    """Writes the run's records with the flags that they and those on file raise beside them."""
     from tfpurify import diagnostics, records, report
     from tfpurify.checks import with_flags
 
     older = records.read_records(path) if path.exists() else []
-    (*_, flagged) = with_flags([*older, record])
-    report.update_records(path, [flagged])
+    older = [record for record in older if record not in found]
+    found[:] = with_flags([*older, *found])[len(older) :]
+    report.update_records(path, found)
     if line is not None:
         diagnostics.update_diagnostics(path.with_name(diagnostics.ATTACKS_FILE), [line])
 

@@ -128,7 +128,18 @@ def test_training_raises_the_accuracy_under_attack(make):
     assert logs["purified_accuracy"] >= logs["adversarial_accuracy"]
 
 
-@pytest.mark.parametrize("options", [{"epsilon": 0.0}, {"attack_steps": 0}, {"clean_weight": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epsilon": 0.0},
+        {"attack_steps": 0},
+        {"clean_weight": -1},
+        {"temperature": 0.0},
+        {"soft_candidates": 0},
+        {"epsilon_warmup_steps": -1},
+        {"selection_weight": -0.5},
+    ],
+)
 def test_bad_arguments_are_refused(make, options):
     (name, value) = options.copy().popitem()
     with pytest.raises(ValueError, match=f"`{name}` must be .* Received: {name}={value}"):

@@ -3,7 +3,7 @@
 import pytest
 
 from tfpurify.checks import flag_names
-from tfpurify.diagnostics import ATTACKS_FILE, read_diagnostics
+from tfpurify.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
 from tfpurify.records import read_records
 from trainers import attack
 
@@ -54,7 +54,7 @@ def test_more_attacks_and_more_starts_are_never_weaker(tmp_path):
     assert fooled == round(both["attack_success_rate"] * line["tried"]["fgsm"])
     assert line["tried"]["pgd"] == line["tried"]["fgsm"] - line["first_to_fool"]["fgsm"]
     assert line["gradient_norms"]["direct"]["dead"] == 0 and line["randomness"] is None
-    assert line["fooled_by_more_steps"] >= 0
+    assert line["full_budget"] == [1.0, 20] and 0 <= line["fooled_by_more_steps"] <= 20
 
 
 def test_each_epsilon_has_its_record_and_a_budget_of_one_always_succeeds(tmp_path):
@@ -63,6 +63,17 @@ def test_each_epsilon_has_its_record_and_a_budget_of_one_always_succeeds(tmp_pat
     small, whole = attack.attack({**OPTIONS, **options})
     assert small["attack_success_rate"] < whole["attack_success_rate"] == 1.0
     assert read_records(path) == [small, whole]
+    assert "not_diagnosed" in [flag_names(one) for one in flagged([small], [])][0]
+
+
+def test_what_fails_with_a_budget_of_one_says_so_also_at_smaller_ones(tmp_path):
+    path = tmp_path / "results.jsonl"
+    options = {"epsilon": ["0.02", "1"], "attack": ["apgd_ce"], "num_steps": 1}
+    printed = attack.attack({**OPTIONS, **options, "results_file": path, "diagnose": True})
+    assert read_records(path) == printed
+    small, whole = printed
+    assert whole["attack_success_rate"] < 0.95
+    assert "full_budget_fails" in flag_names(small) and "full_budget_fails" in flag_names(whole)
 
 
 def test_random_noise_knows_nothing_and_does_little():
@@ -78,7 +89,7 @@ def test_an_attack_on_random_starts_is_measured_under_new_ones(tmp_path):
     measure(defense="defensegan_fast", attack=["pgd_eot"], diagnose=True, **few)
     (line,) = read_diagnostics(tmp_path / ATTACKS_FILE)
     assert set(line["randomness"]) == {"fixed", "fresh", "majority"}
-    assert line["fooled_by_more_steps"] is None  # which is PGD's
+    assert line["full_budget"][1] <= 4 and line["fooled_by_more_steps"] <= 4
 
 
 def test_the_latent_search_stays_in_the_range_and_within_the_published_budget():
@@ -109,7 +120,7 @@ def test_a_blind_attacker_climbs_the_classifier_alone():
 
 def test_an_advgan_that_nobody_trained_is_flagged_and_several_are_a_worst_case():
     alone = measure(defense="bit_depth", attack=["advgan"], limit=10)
-    assert (alone["attack"], alone["gradient_mode"]) == ("advgan", None)
+    assert (alone["attack"], alone["gradient_mode"]) == ("worst_case", None)
     assert "advgan_missing: advgan_mnist_whitebox_bit_depth" in alone["checks"]
     both = measure(defense="puvae", attack=["advgan"], limit=10)
     assert (both["attack"], both["gradient_mode"]) == ("worst_case", None)

@@ -33,8 +33,8 @@ def naming_the_layer(target, images, labels):
 def where_it_dies(target, images, labels):
     """Names the layer that a margin's gradient does not come back through, in words.
 
-    Follows the classifier layer by layer from the logits to its input. If it lives there and the
-    target has a purifier, it dies in that.
+    Follows the classifier layer by layer from the logits to its input, at the images given. If it
+    lives there and the target has a purifier, it dies in that.
 
     Args:
         target: Callable, images -> logits: a classifier, or one with a `purifier` and a
@@ -42,7 +42,9 @@ def where_it_dies(target, images, labels):
         images: `(batch, height, width, channels)` in [0, 1].
         labels: True labels `(batch,)`.
     """
-    purifier = getattr(target, "purifier", None)
+    purifier, mode = (getattr(target, name, None) for name in ("purifier", "gradient_mode"))
+    if mode == "selection":  # in which the classifier takes no part
+        return f"in the purifier {purifier.name} (gradient mode {mode})"
     classifier = target if purifier is None else target.classifier
     layers = getattr(getattr(classifier, "stack", None), "layers", None)
     if layers is None:
@@ -64,8 +66,7 @@ def where_it_dies(target, images, labels):
             return f"in the layer {layer.name} of {classifier.name}"
     if purifier is None:
         return f"not in the layers of {classifier.name} at these images"
-    mode = getattr(target, "gradient_mode", "exact")
-    return f"in the purifier {purifier.name} (gradient mode {mode})"
+    return f"in the purifier {purifier.name} (gradient mode {mode or 'exact'})"
 
 
 def _is_alive(gradient):

@@ -22,7 +22,18 @@ class Expectation:
             raise ValueError(f"`num_draws` must be >= 1. Received: num_draws={num_draws}")
         self.target = target
         self.num_draws = num_draws
+        # What an attack asks of a target: its parts, to name a dead layer, and its mode.
+        for name in ("purifier", "classifier", "gradient_mode"):
+            if hasattr(target, name):
+                setattr(self, name, getattr(target, name))
 
     def __call__(self, images):
         """Returns the mean logits `(batch, num_classes)` of images `(batch, H, W, C)`."""
-        return tf.add_n([self.target(images) for _ in range(self.num_draws)]) / self.num_draws
+        return self._mean(self.target, images)
+
+    def exact_logits(self, images):
+        """Returns the mean over draws of the target's `exact_logits`."""
+        return self._mean(self.target.exact_logits, images)
+
+    def _mean(self, call, images):
+        return tf.add_n([call(images) for _ in range(self.num_draws)]) / self.num_draws

@@ -30,8 +30,8 @@ class PGD:
         evaluation_target: Callable, images -> logits, that decides which iterate is best. Default:
             the `exact_logits` of a target in a mode of `SURROGATE_MODES`, else `target`.
         penalty: Optional callable, images -> `(batch,)` >= 0: what else the attack has to stay
-            clear of, such as a detector. It is added to the margin, which then counts no lower than
-            -1: a surer success must not buy off the detector.
+            clear of, such as a detector. The gradient is that of its sum with the margin, which
+            counts no lower than -1 then; of the iterates, one without a penalty is always better.
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
@@ -91,10 +91,17 @@ class PGD:
         )
         start = tf.clip_by_value(images + noise, low, high)
 
+        def size(step):
+            if self.penalty is None:
+                return self.step_size
+            # Smaller and smaller, to come to rest between the margin and the penalty.
+            done = tf.cast(step, tf.float32) / self.num_steps
+            return 2.0 * self.step_size * (1.0 - done)
+
         def descend(step, current, best, best_margin):
             gradient, margin = self._gradient(current, labels)
             best, best_margin = _keep_lower(best, best_margin, current, margin)
-            current = tf.clip_by_value(current - self.step_size * tf.sign(gradient), low, high)
+            current = tf.clip_by_value(current - size(step) * tf.sign(gradient), low, high)
             return step + 1, current, best, best_margin
 
         _, last, best, best_margin = tf.while_loop(
@@ -111,24 +118,29 @@ class PGD:
         # Watched variables would put a whole descent on the tape, even one that `bpda` steps over.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            margin = self._penalised(self.target(images), images, labels)
-            total = tf.reduce_sum(margin)
+            margin = margin_loss(self.target(images), labels, kappa=UNSATURATED)
+            loss, penalty = margin, None
+            if self.penalty is not None:
+                penalty = self.penalty(images)
+                loss = tf.maximum(margin, -_FLOOR) + penalty
+            total = tf.reduce_sum(loss)
         # With a penalty an image may have all that it can: no margin left, and no penalty.
-        is_active = True if self.penalty is None else tf.reduce_any(margin > -_FLOOR)
+        is_active = True if self.penalty is None else tf.reduce_any(loss > -_FLOOR)
         gradient = tape.gradient(total, images)
         gradient = require_gradient(gradient, "the target of PGD", is_active)
         if self.evaluation_target is None:
-            return gradient, margin
+            return gradient, _judge(margin, penalty)
         return gradient, self._score(images, labels)
 
     def _score(self, images, labels):
         judge = self.target if self.evaluation_target is None else self.evaluation_target
-        return self._penalised(judge(images), images, labels)
+        margin = margin_loss(judge(images), labels, kappa=UNSATURATED)
+        return _judge(margin, None if self.penalty is None else self.penalty(images))
 
-    def _penalised(self, logits, images, labels):
-        if self.penalty is None:
-            return margin_loss(logits, labels, kappa=UNSATURATED)
-        return margin_loss(logits, labels, kappa=_FLOOR) + self.penalty(images)
+
+def _judge(margin, penalty):
+    """Returns by what iterates are compared: the margin, or past all margins, the penalty."""
+    return margin if penalty is None else tf.where(penalty > 0, UNSATURATED + penalty, margin)
 
 
 def _keep_lower(best, best_margin, images, margin):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify import losses
+from tfpurify.layers import BatchNormalization
 from tfpurify.purifiers.base import selection_logits, soft_logits
 from tfpurify.purifiers.puvae import PuVAE
 
@@ -75,8 +76,16 @@ class AdversarialPuVAE(PuVAE):
         losses.require_epsilon(epsilon)
         if attack_steps < 1:
             raise ValueError(f"`attack_steps` must be >= 1. Received: attack_steps={attack_steps}")
-        if clean_weight < 0:
-            raise ValueError(f"`clean_weight` must be >= 0. Received: clean_weight={clean_weight}")
+        for name, value, is_fine in (
+            ("epsilon_warmup_steps", epsilon_warmup_steps, epsilon_warmup_steps >= 0),
+            ("selection_weight", selection_weight, selection_weight >= 0),
+            ("clean_weight", clean_weight, clean_weight >= 0),
+            ("temperature", temperature, temperature > 0),
+            ("soft_candidates", soft_candidates, soft_candidates is None or soft_candidates > 0),
+        ):
+            if not is_fine:
+                bound = ">" if name in ("temperature", "soft_candidates") else ">="
+                raise ValueError(f"`{name}` must be {bound} 0. Received: {name}={value}")
         self.epsilon = epsilon
         self.epsilon_warmup_steps = epsilon_warmup_steps
         self.attack_steps = attack_steps
@@ -91,15 +100,21 @@ class AdversarialPuVAE(PuVAE):
         )
 
     def convolution_layers(self):
-        options = {"padding": "same", "activation": "relu"}
-        yield layers.Conv2D(32, 5, 2, **options)
-        yield layers.Conv2D(64, 3, **options)
-        yield layers.Conv2D(64, 4, 2, **options)
+        for filters, size, strides in ((32, 5, 2), (64, 3, 1), (64, 4, 2)):
+            is_biased = not self.batch_normalization
+            yield layers.Conv2D(filters, size, strides, padding="same", use_bias=is_biased)
+            if self.batch_normalization:
+                yield BatchNormalization()
+            yield layers.ReLU()
 
     def decoder_layers(self):
         yield layers.Dense(512, activation="relu")
         yield layers.Dense(math.prod(self.image_shape))
         yield layers.Reshape(self.image_shape)
+
+    def compile(self, *args, **kwargs):
+        # Keras picks XLA where there is a GPU, and XLA drops assertions: a dead target would pass.
+        super().compile(*args, **{"jit_compile": False, **kwargs})
 
     def train_step(self, data):
         images, labels = data
