@@ -103,7 +103,7 @@ def attack(options):
             _write(Path(options["results_file"]), found, line)
         else:
             found = with_flags(found)
-        for flag in found[-1]["checks"]:
+        for flag in set(found[-1]["checks"]).difference(record["checks"]):
             logging.warning("Check raised: %s", flag)
         print(json.dumps(found[-1], indent=2))
     return found
@@ -173,7 +173,10 @@ def _measure(defence, modes, epsilon, batches, source, options):
     if options["diagnose"]:
         line, raised = _diagnose.diagnose(defence, modes, settings, record, search, kept)
     left_out = checks.check_modes(used, defence.modes) if len(used) > 1 else None
-    record["checks"] += [*filter(None, [checks.check_advgans(missing), left_out]), *raised]
+    for flag in (checks.check_advgans(missing), left_out, *raised):
+        if flag is not None:
+            logging.warning("Check raised: %s", flag)
+            record["checks"].append(flag)
     return record, line
 
 
