@@ -21,7 +21,7 @@ import tfpurify
 from tfpurify.files import write_aside
 from tfpurify.records import versions
 
-INT8_MIN_SIZE = 1_000_000  # elements from which a kernel is stored as int8
+INT8_MIN_SIZE = 200_000  # elements from which a kernel is stored as int8
 
 _METADATA_KEYS = ("kind", "dataset", "command", "seed", "validation")
 _WRITTEN_KEYS = ("class_name", "file", "sha256", "bytes", "parameters", "storage", "versions")
