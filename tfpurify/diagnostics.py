@@ -34,6 +34,7 @@ DIAGNOSTIC_KEYS = (
     "command",
     "versions",
 )
+_UNDIAGNOSED = "not_diagnosed: no line of attacks.jsonl goes with it"
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 _CELL = tuple(key for key in CELL_KEYS if key not in ("data_source", "n"))
 _identity = itemgetter(*_CELL, "gradient_mode", "seed", "command")
@@ -103,12 +104,16 @@ def flagged(records, lines):
         records: Records as `tfpurify.records.make_record` makes them.
         lines: Lines of diagnostics.
     """
-    diagnosed = {_identity(line) for line in lines}
+    diagnosed = {_identity(line): line for line in lines}
     found = with_flags(records)
     for record in found:
-        if _is_search(record) and _identity(record) not in diagnosed:
-            flag = "not_diagnosed: no line of attacks.jsonl goes with it"
-            record["checks"] = [*(one for one in record["checks"] if one != flag), flag]
+        record["checks"] = [flag for flag in record["checks"] if not flag.startswith(_UNDIAGNOSED)]
+        line = diagnosed.get(_identity(record)) if _is_search(record) else None
+        if line is None:
+            record["checks"] += [_UNDIAGNOSED] * _is_search(record)
+        elif line["full_budget"] is not None:
+            flag = check_budget_of_one(*line["full_budget"])
+            record["checks"] += [flag] if flag else []
     return found
 
 

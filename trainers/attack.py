@@ -224,14 +224,15 @@ def _word(names, advgans, own):
 def _write(path, found, line):
     """Writes the run's records with the flags that they and those on file raise beside them."""
     from tfpurify import diagnostics, records, report
-    from tfpurify.checks import with_flags
 
+    lines_path = path.with_name(diagnostics.ATTACKS_FILE)
+    if line is not None:
+        diagnostics.update_diagnostics(lines_path, [line])
+    lines = diagnostics.read_diagnostics(lines_path)
     older = records.read_records(path) if path.exists() else []
     older = [record for record in older if record not in found]
-    found[:] = with_flags([*older, *found])[len(older) :]
+    found[:] = diagnostics.flagged([*older, *found], lines)[len(older) :]
     report.update_records(path, found)
-    if line is not None:
-        diagnostics.update_diagnostics(path.with_name(diagnostics.ATTACKS_FILE), [line])
 
 
 def main():
