@@ -128,9 +128,10 @@ def _draw_worst(axis, place, record):
     if record is None or record["attack_success_rate"] is None:
         return
     rate = 100 * record["attack_success_rate"]
-    axis.scatter(place - 0.2, rate, marker="D", color=_WRONG, s=28, zorder=3)
+    axis.scatter(place - 0.5, rate, marker="D", color=_WRONG, s=28, zorder=3)
     words = f"{rate:.1f}{flag_mark(record)}"
-    axis.annotate(words, (place - 0.2, rate), (5, 3), textcoords="offset points", fontsize=7)
+    offset = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+    axis.annotate(words, (place - 0.5, rate), fontsize=7, **offset)
 
 
 def _once(label, place):
