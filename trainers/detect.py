@@ -107,7 +107,7 @@ class _Scores:
 
 
 def _attacks_on(defence, thresholds, epsilon, options):
-    """Yields the words of each attack, the attack for each threshold, and its cap on the images."""
+    """Yields the words of each line, the attacks that it is of, and the cap on their images."""
     import dataclasses
 
     from tfpurify.attacks.pgd import PGD
@@ -118,25 +118,22 @@ def _attacks_on(defence, thresholds, epsilon, options):
     blind = dataclasses.replace(defence, threat_model="blind")
     words = {"threat_model": "blind", "gradient_mode": None, "knows_detector": False, "seed": seed}
     advgans, _ = _attacks.load_advgans(blind, epsilon, options["output_dir"])
-    count = len(thresholds)
     for model in advgans.values():
-        yield {**words, "attack": "advgan"}, [model.generate] * count, None
-    pgd = PGD(defence.classifier, epsilon, steps, seed=seed)
-    yield {**words, "attack": "pgd"}, [pgd] * count, limit
+        yield {**words, "attack": "advgan"}, [model.generate], None
+    yield {**words, "attack": "pgd"}, [PGD(defence.classifier, epsilon, steps, seed=seed)], limit
     mode = defence.modes[0]
     target = defence.target(mode)
     words |= {"threat_model": "whitebox", "gradient_mode": mode, "attack": "pgd"}
-    yield words, [PGD(target, epsilon, steps, seed=seed)] * count, limit
+    yield words, [PGD(target, epsilon, steps, seed=seed)], limit
     penalties = [detector_penalty(defence.purifier, threshold) for threshold in thresholds]
     aware = [PGD(target, epsilon, steps, seed=seed, penalty=penalty) for penalty in penalties]
     yield {**words, "knows_detector": True}, aware, limit
 
 
 def _measure(scores, batches, attacks, clean, thresholds):
-    """Returns what a line tells of attacks, one for each threshold.
+    """Returns what a line tells of attacks, any of which may succeed with an image.
 
-    For each image any of them may succeed; the curve and its area are the last one's, which has the
-    lowest threshold.
+    The curve and its area are the last one's.
     """
     import numpy as np
 
@@ -145,11 +142,8 @@ def _measure(scores, batches, attacks, clean, thresholds):
     right, errors, fooled = [], [[] for _ in attacks], [[] for _ in attacks]
     for images, labels in batches:
         right.append(scores(images)[1] == np.asarray(labels))
-        looked = {}
         for index, attack in enumerate(attacks):
-            if id(attack) not in looked:
-                looked[id(attack)] = scores(attack(images, labels))
-            found, after = looked[id(attack)]
+            found, after = scores(attack(images, labels))
             errors[index].append(found)
             fooled[index].append(right[-1] & (after != np.asarray(labels)))
     right = np.concatenate(right)

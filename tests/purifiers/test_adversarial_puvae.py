@@ -132,6 +132,7 @@ def test_training_raises_the_accuracy_under_attack(make):
     "options",
     [
         {"epsilon": 0.0},
+        {"epsilon": 1.5},
         {"attack_steps": 0},
         {"clean_weight": -1},
         {"temperature": 0.0},

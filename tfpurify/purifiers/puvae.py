@@ -190,7 +190,7 @@ class PuVAE(Pretrained, Purifier):
         self.built = True
 
     def encode_features(self, images, training=False):
-        """Returns the label-free half of the first dense layer: `(batch, 1024)`."""
+        """Returns the label-free half of the first dense layer: `(batch, hidden_units)`."""
         features = self.features_dense(self.convolutions(images, training=training))
         if self.batch_normalization:
             features = self.features_normalization(features, training=training)
@@ -200,7 +200,7 @@ class PuVAE(Pretrained, Purifier):
         """Returns `(z_mean, z_stddev)`, each `(batch, latent_dim)`.
 
         Args:
-            features: `(batch, 1024)` from `encode_features`.
+            features: `(batch, hidden_units)` from `encode_features`.
             one_hot_labels: `(batch, num_classes)`.
         """
         hidden = self.hidden_dense(ops.relu(features + self.label_dense(one_hot_labels)))
