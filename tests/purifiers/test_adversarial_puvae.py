@@ -81,19 +81,42 @@ def test_the_bound_rises_over_the_warm_up(make, small_batch):
 
 
 @pytest.mark.parametrize(
-    ("attacks_classifier", "expected"),
-    [(True, ["_soft_logits", "_scores"] * 2), (False, ["_scores"] * 4)],
+    ("options", "expected"),
+    [
+        ({}, [("_soft_logits", 5), ("_scores", 5)] * 2),
+        ({"classifier_attack_steps": 2}, [("_soft_logits", 2), ("_scores", 5)] * 2),
+        ({"attacks_classifier": False}, [("_scores", 5)] * 4),
+    ],
 )
-def test_every_other_attack_goes_through_the_classifier(
-    make, small_batch, attacks_classifier, expected
-):
+def test_every_other_attack_goes_through_the_classifier(make, small_batch, options, expected):
     taken = []
-    model = make(attacks_classifier=attacks_classifier)
+    model = make(attack_steps=5, **options)
     attack = model._attack
-    model._attack = lambda *arguments: taken.append(arguments[-1].__name__) or attack(*arguments)
+    model._attack = lambda *arguments: (
+        taken.append((arguments[-1].__name__, arguments[3])) or attack(*arguments)
+    )
     for _ in range(4):
         model.train_step((tf.constant(small_batch[0]), small_batch[1]))
     assert taken == expected
+
+
+def test_an_image_has_to_hold_against_both_validation_attacks(make, small_batch):
+    images, labels = tf.constant(small_batch[0]), small_batch[1]
+    model = make()
+    black = tf.zeros_like(images)
+    attacks = {
+        "_soft_logits": tf.concat([black[:1], images[1:]], axis=0),
+        "_scores": tf.concat([images[:1], black[1:2], images[2:]], axis=0),
+    }
+    model._attack = lambda *arguments: attacks[arguments[-1].__name__]
+    logits = tf.one_hot(labels, 10)
+    model.call = lambda inputs, training=False: inputs
+    model.classifier = lambda inputs, training=False: tf.where(
+        tf.reduce_max(inputs, axis=(1, 2, 3))[:, None] > 0, logits, -logits
+    )
+    logs = model.test_step((images, labels))
+    assert logs["purified_accuracy"] == 1
+    np.testing.assert_allclose(logs["adversarial_accuracy"], 1 - 2 / len(labels), rtol=1e-6)
 
 
 def test_clean_images_count_beside_the_attacked_ones(make, small_batch):
@@ -134,6 +157,7 @@ def test_training_raises_the_accuracy_under_attack(make):
         {"epsilon": 0.0},
         {"epsilon": 1.5},
         {"attack_steps": 0},
+        {"classifier_attack_steps": 0},
         {"clean_weight": -1},
         {"temperature": 0.0},
         {"soft_candidates": 0},

@@ -11,7 +11,7 @@ from tfpurify.layers import BatchNormalization
 from tfpurify.purifiers.base import selection_logits, soft_logits
 from tfpurify.purifiers.puvae import PuVAE
 
-_VALIDATION_STEPS = 10  # of the attack that `adversarial_accuracy` is measured under
+_VALIDATION_STEPS = 20  # of each attack that `adversarial_accuracy` is measured under
 
 
 @keras.saving.register_keras_serializable("tfpurify")
@@ -34,6 +34,8 @@ class AdversarialPuVAE(PuVAE):
         epsilon_warmup_steps: Steps over which the bound rises from 0.
         attack_steps: Of the attack, >= 1; each of 2.5 * epsilon / attack_steps.
         attacks_classifier: Whether every other step's attack goes through the classifier.
+        classifier_attack_steps: Of the attack through the classifier, whose steps take three times
+            as long, >= 1; `attack_steps` if None.
         selection_weight: w_S.
         clean_weight: Of the clean images' loss beside the attacked ones'; the sum is divided by
             1 + clean_weight.
@@ -66,6 +68,7 @@ class AdversarialPuVAE(PuVAE):
         epsilon_warmup_steps=0,
         attack_steps=7,
         attacks_classifier=True,
+        classifier_attack_steps=None,
         selection_weight=1.0,
         clean_weight=0.0,
         temperature=0.005,
@@ -74,9 +77,11 @@ class AdversarialPuVAE(PuVAE):
     ):
         super().__init__(image_shape, **kwargs)
         losses.require_epsilon(epsilon)
-        if attack_steps < 1:
-            raise ValueError(f"`attack_steps` must be >= 1. Received: attack_steps={attack_steps}")
+        if classifier_attack_steps is None:
+            classifier_attack_steps = attack_steps
         for name, value, is_fine in (
+            ("attack_steps", attack_steps, attack_steps > 0),
+            ("classifier_attack_steps", classifier_attack_steps, classifier_attack_steps > 0),
             ("epsilon_warmup_steps", epsilon_warmup_steps, epsilon_warmup_steps >= 0),
             ("selection_weight", selection_weight, selection_weight >= 0),
             ("clean_weight", clean_weight, clean_weight >= 0),
@@ -84,20 +89,19 @@ class AdversarialPuVAE(PuVAE):
             ("soft_candidates", soft_candidates, soft_candidates is None or soft_candidates > 0),
         ):
             if not is_fine:
-                bound = ">" if name in ("temperature", "soft_candidates") else ">="
+                bound = ">=" if name.endswith(("weight", "warmup_steps")) else ">"
                 raise ValueError(f"`{name}` must be {bound} 0. Received: {name}={value}")
         self.epsilon = epsilon
         self.epsilon_warmup_steps = epsilon_warmup_steps
         self.attack_steps = attack_steps
         self.attacks_classifier = attacks_classifier
+        self.classifier_attack_steps = classifier_attack_steps
         self.selection_weight = selection_weight
         self.clean_weight = clean_weight
         self.temperature = temperature
         self.soft_candidates = soft_candidates
         self.loss_trackers["selection_loss"] = keras.metrics.Mean(name="selection_loss")
-        self.adversarial_accuracy = keras.metrics.SparseCategoricalAccuracy(
-            name="adversarial_accuracy"
-        )
+        self.adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
 
     def convolution_layers(self):
         for filters, size, strides in ((32, 5, 2), (64, 3, 1), (64, 4, 2)):
@@ -134,26 +138,41 @@ class AdversarialPuVAE(PuVAE):
     def _attack_in_training(self, images, labels, step):
         progress = ops.cast(step + 1, "float32") / max(1, self.epsilon_warmup_steps)
         epsilon = self.epsilon * ops.minimum(progress, 1.0)
-        search = (images, labels, epsilon, self.attack_steps, step)
+
+        def attack(num_steps, classify):
+            return self._attack(images, labels, epsilon, num_steps, step, classify)
+
         if not self.attacks_classifier:
-            return self._attack(*search, self._scores)
+            return attack(self.attack_steps, self._scores)
         return tf.cond(
             step % 2 == 0,
-            lambda: self._attack(*search, self._soft_logits),
-            lambda: self._attack(*search, self._scores),
+            lambda: attack(self.classifier_attack_steps, self._soft_logits),
+            lambda: attack(self.attack_steps, self._scores),
         )
 
     def test_step(self, data):
+        """Returns the losses under attack, and the accuracies.
+
+        `adversarial_accuracy` counts an image that holds against two attacks of 20 steps: on the
+        choice of a candidate and, which the losses are under, through the classifier.
+        """
         images, labels = data
-        search = (images, labels, self.epsilon, _VALIDATION_STEPS, 0)
-        attacked = self._attack(*search, self._soft_logits)
+
+        def attack(classify):
+            return self._attack(images, labels, self.epsilon, _VALIDATION_STEPS, 0, classify)
+
+        def logits(inputs):
+            return self.classifier(self(inputs), training=False)
+
+        def is_right(inputs):
+            return ops.argmax(logits(inputs), axis=-1) == ops.cast(labels, "int32")
+
+        attacked = attack(self._soft_logits)
         step_losses = self._adversarial_losses(images, attacked, labels, 0.0, training=False)
         logs = self._update_trackers(step_losses)
-        for tracker, inputs in (
-            (self.purified_accuracy, images),
-            (self.adversarial_accuracy, attacked),
-        ):
-            tracker.update_state(labels, self.classifier(self(inputs), training=False))
+        self.purified_accuracy.update_state(labels, logits(images))
+        holds = is_right(attacked) & is_right(attack(self._scores))
+        self.adversarial_accuracy.update_state(holds)
         return {
             **logs,
             "purified_accuracy": self.purified_accuracy.result(),
@@ -227,6 +246,7 @@ class AdversarialPuVAE(PuVAE):
             "epsilon_warmup_steps": self.epsilon_warmup_steps,
             "attack_steps": self.attack_steps,
             "attacks_classifier": self.attacks_classifier,
+            "classifier_attack_steps": self.classifier_attack_steps,
             "selection_weight": self.selection_weight,
             "clean_weight": self.clean_weight,
             "temperature": self.temperature,
