@@ -72,13 +72,18 @@ class Defence:
 
     @functools.cached_property
     def fresh(self):
-        """The purifier with new random starts at every call, or None if it has none to draw."""
-        if not isinstance(self.purifier, DefenseGAN):
-            return None
-        parts = {"generator": self.purifier.generator, "encoder": self.purifier.encoder}
-        fresh = DefenseGAN(**{**self.purifier.get_config(), **parts, "seed": None})
-        fresh.build()
-        return fresh
+        """The purifier with new randomness at every call, or None if it has none to draw."""
+        if isinstance(self.purifier, DefenseGAN):
+            parts = {"generator": self.purifier.generator, "encoder": self.purifier.encoder}
+            fresh = DefenseGAN(**{**self.purifier.get_config(), **parts, "seed": None})
+            fresh.build()
+            return fresh
+        if getattr(self.purifier, "noise_scale", 0) > 0:
+            fresh = type(self.purifier).from_config({**self.purifier.get_config(), "seed": None})
+            fresh.build()
+            fresh.set_weights(self.purifier.get_weights())
+            return fresh
+        return None
 
 
 def load_fast(dataset, output_dir=None):

@@ -5,7 +5,6 @@ import csv
 import functools
 import json
 import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -16,13 +15,11 @@ from absl import logging
 from tensorboard.plugins.hparams import api as hparams
 
 from tfpurify import data, evaluation, records
+from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.files import write_aside
 from trainers import _callbacks, _configuration, _names, _parts
 
 VALIDATION_BATCH_SIZE = 250
-
-# What `losses.require_gradient` says, without the graph's trace around it.
-_GRADIENT_MESSAGE = re.compile(r"The gradient through [^\n]*? must [^\n]*?\. Received: [^\n]*")
 
 
 class Run:
@@ -204,6 +201,7 @@ class Run:
 
         Raises:
             FloatingPointError: If a loss is not finite.
+            ValueError: If an attack's gradient is dead; names the layer in which it died.
         """
         self._prepare_folder()
         folder = self.folder / stage
@@ -227,26 +225,24 @@ class Run:
             keras.callbacks.TensorBoard(log_dir, write_graph=False),
             keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
         ]
+        images, labels = next(iter(self.batches("validation", limit=8)))
         if image_row is not None:
-            images, _ = next(iter(self.batches("validation", limit=8)))
             callbacks.append(_callbacks.ImageRow(log_dir, images, image_row))
         try:
-            history = model.fit(
-                self._training_batches(passes, initial_epoch)[0],
-                steps_per_epoch=steps_per_epoch,
-                epochs=epochs,
-                initial_epoch=initial_epoch,
-                validation_data=self._validation_batches(),
-                callbacks=callbacks,
-                verbose="auto",
-            )
-        except (FloatingPointError, tf.errors.InvalidArgumentError) as error:
+            with naming_the_layer(getattr(model, "target", model), images, labels):
+                history = model.fit(
+                    self._training_batches(passes, initial_epoch)[0],
+                    steps_per_epoch=steps_per_epoch,
+                    epochs=epochs,
+                    initial_epoch=initial_epoch,
+                    validation_data=self._validation_batches(),
+                    callbacks=callbacks,
+                    verbose="auto",
+                )
+        except (FloatingPointError, ValueError, tf.errors.InvalidArgumentError):
             if not self._has_checkpoints():
                 shutil.rmtree(self.folder)
-            message = _GRADIENT_MESSAGE.search(str(error))
-            if message is None:
-                raise
-            raise ValueError(message.group()) from error
+            raise
         last = {name: values[-1] for name, values in history.history.items()}
         return keep_best.restore(model, last)
 

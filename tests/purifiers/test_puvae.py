@@ -168,6 +168,8 @@ def test_seeded_noise_is_repeatable(make_puvae, puvae, small_batch):
     other = make_puvae(noise_scale=1.0, seed=8)
     assert np.abs(noisy.candidates(images) - other.candidates(images)).max() > 1e-3
     assert np.abs(noisy.candidates(images) - puvae.candidates(images)).max() > 1e-3
+    unseeded = make_puvae(noise_scale=1.0, seed=None)
+    assert np.abs(unseeded.candidates(images) - unseeded.candidates(images)).max() > 1e-3
 
 
 def test_training_noise_changes_with_the_step_and_can_be_switched_off(trainable_puvae, small_batch):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tfpurify import zoo
 from tfpurify.checks import flag_names
 from tfpurify.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
 from tfpurify.records import read_records
@@ -90,6 +91,23 @@ def test_an_attack_on_random_starts_is_measured_under_new_ones(tmp_path):
     (line,) = read_diagnostics(tmp_path / ATTACKS_FILE)
     assert set(line["randomness"]) == {"fixed", "fresh", "majority"}
     assert line["full_budget"][1] <= 4 and line["fooled_by_more_steps"] <= 4
+
+
+def test_the_latent_noise_of_a_puvae_is_averaged_and_drawn_anew(tmp_path):
+    noisy = zoo.load("puvae_mnist")
+    noisy.noise_scale = 0.5
+    folder = tmp_path / "runs" / "puvae_mnist"
+    folder.mkdir(parents=True)
+    noisy.save(folder / "model.keras")
+    options = {"attack": ["pgd_eot"], "output_dir": tmp_path, "limit": 10, "num_steps": 10}
+    found = measure(
+        **{**options, "defense": "puvae", "gradient_mode": ["soft"], "soft_candidates": 3},
+        results_file=tmp_path / "results.jsonl",
+        diagnose=True,
+    )
+    assert found["attack_success_rate"] > 0.5
+    (line,) = read_diagnostics(tmp_path / ATTACKS_FILE)
+    assert min(line["randomness"].values()) > 0.3
 
 
 def test_the_latent_search_stays_in_the_range_and_within_the_published_budget():

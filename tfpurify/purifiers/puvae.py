@@ -55,7 +55,8 @@ class PuVAE(Pretrained, Purifier):
             candidate is taken for that label; `random` asks for the true class whatever the label.
         batch_normalization: Whether the encoder's convolutions and its first dense layer are batch
             normalised. Without, Adam kills four fifths of that layer's ReLUs on CIFAR-10.
-        seed: Of the latent noise.
+        seed: Of the latent noise; None: purification draws anew in every call, and training has
+            none.
 
     Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
     Outputs: purified images, the same.
@@ -224,6 +225,8 @@ class PuVAE(Pretrained, Purifier):
         return ops.reshape(decoded, (-1, self.num_classes, *self.image_shape))
 
     def _noise(self, shape, step):
+        if self.seed is None:
+            return tf.random.normal(shape)
         return tf.random.stateless_normal(shape, seed=tf.stack([self.seed, tf.cast(step, "int32")]))
 
     def reconstruct(self, images, labels, noise):
