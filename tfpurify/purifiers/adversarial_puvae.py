@@ -153,8 +153,9 @@ class AdversarialPuVAE(PuVAE):
     def test_step(self, data):
         """Returns the losses under attack, and the accuracies.
 
-        `adversarial_accuracy` counts an image that holds against two attacks of 20 steps: on the
-        choice of a candidate and, which the losses are under, through the classifier.
+        `adversarial_accuracy` counts the images that hold against attacks of 20 steps on all that
+        training attacks: the choice of a candidate, and the classifier. The losses are under the
+        last of them.
         """
         images, labels = data
 
@@ -167,11 +168,13 @@ class AdversarialPuVAE(PuVAE):
         def is_right(inputs):
             return ops.argmax(logits(inputs), axis=-1) == ops.cast(labels, "int32")
 
-        attacked = attack(self._soft_logits)
+        holds = True
+        for classify in (self._scores, self._soft_logits)[: 1 + self.attacks_classifier]:
+            attacked = attack(classify)
+            holds &= is_right(attacked)
         step_losses = self._adversarial_losses(images, attacked, labels, 0.0, training=False)
         logs = self._update_trackers(step_losses)
         self.purified_accuracy.update_state(labels, logits(images))
-        holds = is_right(attacked) & is_right(attack(self._scores))
         self.adversarial_accuracy.update_state(holds)
         return {
             **logs,
