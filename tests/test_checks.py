@@ -4,18 +4,16 @@ import re
 import numpy as np
 import pytest
 
-from tfpurify import checks, diagnostics
+from tfpurify import checks, comparisons, diagnostics
 from tfpurify.checks import (
     MEANINGS,
     check_converged,
     check_gradient_norms,
     check_randomness,
-    check_whitebox_strongest,
-    compare_records,
     flag_names,
     run_checks,
-    with_flags,
 )
+from tfpurify.comparisons import check_whitebox_strongest, compare_records, with_flags
 
 CLEAN_RESULT = {
     "n": 1000,
@@ -150,5 +148,5 @@ def test_each_check_of_an_attack_knows_its_limit():
 def test_every_flag_has_a_meaning():
     source = inspect.getsource(checks) + inspect.getsource(diagnostics)
     raised = set(re.findall(r'"([a-z_]+): ', source))
-    raised |= {"whitebox_below_blind", "whitebox_below_blackbox", "blind_below_blackbox"}
+    raised |= set(comparisons._PAIRED)
     assert raised == set(MEANINGS)

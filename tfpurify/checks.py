@@ -6,8 +6,6 @@ A flag is one line, `name: what was seen`.
 import numpy as np
 from absl import logging
 
-from tfpurify.vocabulary import MEAN_SQUARED, THREAT_MODELS
-
 # What each flag means for the reader of the number beside it.
 MEANINGS = {
     "purifier_cost": "The purifier costs more than 10 points of clean accuracy.",
@@ -39,19 +37,6 @@ MEANINGS = {
     "randomness_decides": "New random starts, or a vote over several, change the success rate by "
     "more than 10 points: the attack was fitted to one draw.",
 }
-# Those that one record raises beside another: made anew from the records that stand together.
-_PAIRED = (
-    "whitebox_below_blind",
-    "whitebox_below_blackbox",
-    "blind_below_blackbox",
-    "worst_case_below_attack",
-    "iterative_below_single_step",
-    "noise_as_strong",
-    "full_budget_fails",
-)
-_ITERATIVE = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr")
-_YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
-_SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
 
 def check_purifier_cost(evaluation, tolerance=0.10):
@@ -159,171 +144,6 @@ def check_budget_of_one(rate, n, least=0.95):
     if rate is None or rate >= least:
         return None
     return f"full_budget_fails: success rate {rate:.4f} at epsilon 1 (n={n})"
-
-
-def check_whitebox_strongest(stronger, weaker):
-    """Flags an attack that does worse than one which knows less: it is the weak part.
-
-    Worse by more than chance, where they are not of the same images.
-
-    Args:
-        stronger: A record with threat model `whitebox` or `blind`.
-        weaker: A record of one that knows less, on the same data set, classifier, purifier and
-            epsilon.
-
-    Returns:
-        The flag, or None.
-
-    Raises:
-        ValueError: If the records are not of one setting, or carry no success rate.
-    """
-    strong, weak = _success_rates(stronger, weaker)
-    if not _is_below(stronger, weaker):
-        return None
-    names = stronger["threat_model"], weaker["threat_model"]
-    return (
-        f"{names[0]}_below_{names[1]}: success rate {strong:.4f} {names[0]} against {weak:.4f} "
-        f"{names[1]}; suspect masked gradients or an attack stopped early"
-    )
-
-
-def check_iterative_strongest(iterative, single_step):
-    """Flags an iterative attack that does worse than a single step through the same gradient.
-
-    Arguments and errors as for `check_whitebox_strongest`.
-    """
-    many, one = _success_rates(iterative, single_step)
-    if not _is_below(iterative, single_step):
-        return None
-    return (
-        f"iterative_below_single_step: success rate {many:.4f} with many steps against {one:.4f} "
-        "with one; suspect a gradient that misleads"
-    )
-
-
-def check_worst_case(worst, single):
-    """Flags a worst case over attacks that does worse than a single attack.
-
-    Arguments and errors as for `check_whitebox_strongest`.
-    """
-    found, alone = _success_rates(worst, single)
-    if not _is_below(worst, single):
-        return None
-    return (
-        f"worst_case_below_attack: success rate {found:.4f} against {alone:.4f} by "
-        f"{single['attack']} alone ({single['gradient_mode'] or 'no mode'})"
-    )
-
-
-def check_noise_weaker(attacked, noise, share=0.5):
-    """Flags an attack that random noise of the same size does a `share` of, or more.
-
-    Arguments and errors as for `check_whitebox_strongest`.
-    """
-    strong, random = _success_rates(attacked, noise)
-    if not random or random < share * strong:
-        return None
-    return f"noise_as_strong: success rate {random:.4f} by random noise against {strong:.4f}"
-
-
-def check_full_budget(attacked, unbounded, least=0.95):
-    """Flags an attack whose success rate stays below `least` with a budget of 1.
-
-    Args:
-        attacked: The record to be flagged.
-        unbounded: The record of the same attack and gradient mode at epsilon 1.
-        least: In (0, 1].
-
-    Raises:
-        ValueError: As `check_whitebox_strongest`.
-    """
-    _, rate = _success_rates(attacked, unbounded, but="epsilon")
-    if rate >= least:
-        return None
-    return f"full_budget_fails: success rate {rate:.4f} at epsilon 1"
-
-
-def _success_rates(first, second, but=None):
-    for key in _SAME:
-        if key != but and first[key] != second[key]:
-            raise ValueError(
-                f"records must agree on `{key}`. Received: {first[key]} and {second[key]}"
-            )
-    rates = first["attack_success_rate"], second["attack_success_rate"]
-    if None in rates:
-        raise ValueError(f"records must carry a success rate. Received: {rates[0]} and {rates[1]}")
-    return rates
-
-
-def _is_below(record, other):
-    """Says whether a rate is below another: by more than chance where the images differ.
-
-    Records of one source and n are of the same images, the first of the split. Of others, each rate
-    has to lie outside the other's 95 % interval.
-    """
-    rate, higher = record["attack_success_rate"], other["attack_success_rate"]
-    if all(record[key] == other[key] for key in ("n", "data_source")):
-        return rate < higher
-    low, high = other["attack_success_rate_low"], record["attack_success_rate_high"]
-    return rate < low and higher > high
-
-
-def compare_records(records):
-    """Yields each record with each flag that another record raises beside it."""
-    known = [record for record in records if record["attack_success_rate"] is not None]
-    for record in known:
-        for other in known:
-            for flag in _compare(record, other):
-                if flag is not None:
-                    yield record, flag
-
-
-def _compare(record, other):
-    """Yields the flags that one record raises beside another, None among them."""
-    if any(record[key] != other[key] for key in _SAME if key != "epsilon"):
-        return
-    if (record["attack"] in MEAN_SQUARED) != (other["attack"] in MEAN_SQUARED):
-        return
-    is_same_threat = record["threat_model"] == other["threat_model"]
-    modes = record["gradient_mode"], other["gradient_mode"]
-    is_yardstick = record["attack"] in _YARDSTICKS
-    is_same_attack = is_same_threat and record["attack"] == other["attack"] and modes[0] == modes[1]
-    if other["epsilon"] == 1 and is_same_attack and not is_yardstick:
-        yield check_full_budget(record, other)
-    if record["epsilon"] != other["epsilon"]:
-        return
-    if other["attack"] == "noise" and record["attack"] != "noise":
-        yield check_noise_weaker(record, other)
-    places = [THREAT_MODELS.index(one["threat_model"]) for one in (record, other)]
-    if places[0] > places[1] and not is_yardstick:
-        yield check_whitebox_strongest(record, other)
-    if not is_same_threat:
-        return
-    is_worst = record["attack"].startswith("worst_case")
-    if is_worst and not other["attack"].startswith("worst_case"):
-        yield check_worst_case(record, other)
-    is_pair = other["attack"] == "fgsm" and record["attack"] in _ITERATIVE
-    if is_pair and (modes[0] == modes[1] or modes[0] == "strongest"):
-        yield check_iterative_strongest(record, other)
-
-
-def with_flags(records):
-    """Returns copies of records with the flags that they raise beside each other now.
-
-    What a record carries of a comparison that was made before is left out.
-    """
-    flagged = [
-        {**record, "checks": [flag for flag in record["checks"] if not _is_paired(flag)]}
-        for record in records
-    ]
-    for record, flag in compare_records(flagged):
-        if flag not in record["checks"]:
-            record["checks"].append(flag)
-    return flagged
-
-
-def _is_paired(flag):
-    return flag.partition(":")[0] in _PAIRED
 
 
 def flag_names(record):

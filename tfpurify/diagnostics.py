@@ -13,8 +13,8 @@ from tfpurify.checks import (
     check_converged,
     check_gradient_norms,
     check_randomness,
-    with_flags,
 )
+from tfpurify.comparisons import with_flags
 from tfpurify.files import read_lines_of, replace_lines, write_json_lines
 from tfpurify.vocabulary import CELL_KEYS
 

@@ -18,16 +18,18 @@ from tfpurify.checks import (
     check_attack_moved,
     check_budget_used,
     check_converged,
-    check_full_budget,
     check_gradient_norms,
     check_interval_width,
-    check_iterative_strongest,
-    check_noise_weaker,
     check_purifier_cost,
     check_randomness,
     check_success_rate_defined,
-    check_whitebox_strongest,
     run_checks,
+)
+from tfpurify.comparisons import (
+    check_full_budget,
+    check_iterative_strongest,
+    check_noise_weaker,
+    check_whitebox_strongest,
 )
 from tfpurify.data import validate_images
 from tfpurify.losses import require_target_class

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfpurify import checks, data, distances, evaluation, records, report, zoo
+from tfpurify import checks, comparisons, data, distances, evaluation, records, report, zoo
 from tfpurify.attacks.pgd import PGD
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.purified_classifier import PurifiedClassifier
@@ -342,7 +342,7 @@ def _words(cell, mode=None):
 def _raise_flags(found):
     """Adds the flags that need two records, and returns the records that have a new one."""
     flagged = []
-    for record, flag in checks.compare_records(found):
+    for record, flag in comparisons.compare_records(found):
         if flag not in record["checks"]:
             logging.warning("Check raised: %s", flag)
             record["checks"].append(flag)

@@ -78,7 +78,7 @@ def attack(options):
         ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
     """
     from tfpurify import data
-    from tfpurify.checks import with_flags
+    from tfpurify.comparisons import with_flags
     from tfpurify.study import STUDY_EPSILON
     from trainers import _attacks
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from tfpurify import checks, report, zoo
+from tfpurify import comparisons, report, zoo
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
@@ -180,7 +180,7 @@ def test_a_whitebox_attack_below_a_blind_one_is_flagged(report_of):
     records = {r["threat_model"]: dict(r, checks=[]) for r in report_of[0] if r["n"] == 6}
     blind = {**records["blind"], "attack_success_rate": 0.5}
     whitebox = {**blind, "threat_model": "whitebox", "attack_success_rate": 0.4, "checks": []}
-    ((record, flag),) = checks.compare_records([blind, whitebox])
+    ((record, flag),) = comparisons.compare_records([blind, whitebox])
     assert record is whitebox and flag.startswith("whitebox_below_blind")
     assert "whitebox_below_blind" in report.tables_text([blind, whitebox])
 
