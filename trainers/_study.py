@@ -79,13 +79,17 @@ class Study:
 
     def _possible(self, cells):
         """Returns the cells of the purifiers asked for, whose parts are all trained."""
-        missing = {part.name for part in self.missing()}
         return [
             cell
             for cell in cells
             if cell.purifier in (self.options["purifiers"] or [cell.purifier])
-            and not missing.intersection(self.parts[role].name for role in cell.roles)
+            and not self._lacking(cell.roles)
         ]
+
+    def _lacking(self, roles):
+        """Returns the names of those parts, by role, that were not trained yet."""
+        missing = self.missing()
+        return [self.parts[role].name for role in roles if self.parts[role] in missing]
 
     def _pgd_jobs(self):
         if not self.options["pgd_steps"]:
@@ -157,9 +161,7 @@ class Study:
             **fields,
         )
         if cell.attack == "worst_case":
-            missing = {part.name for part in self.missing()}
-            names = [self.parts[role].name for role in _advgan_roles(cell)]
-            flag = checks.check_advgans([name for name in names if name in missing])
+            flag = checks.check_advgans(self._lacking(_advgan_roles(cell)))
             record["checks"] += [flag] if flag else []
         if cell.threat_model == "blind" and cell.architecture is None:
             errors = {kind: purifier.errors(kind) for kind in ("clean", "adversarial")}
@@ -205,8 +207,7 @@ class Study:
         defence = _attacks.Defence(self.dataset, cell.purifier, "whitebox", self.classifier)
         if cell.purifier != "none":
             defence.purifier = self._deployed(cell.purifier)
-        missing = {part.name for part in self.missing()}
-        if is_reference and missing.intersection(self.parts[role].name for role in _FAST.roles):
+        if is_reference and self._lacking(_FAST.roles):
             names = ("advgan",)
         else:
             names = ("advgan", "transfer" if is_reference else "pgd")
@@ -219,7 +220,7 @@ class Study:
         advgans = {
             self.parts[role].name: self._part(role)
             for role in _advgan_roles(cell)
-            if self.parts[role].name not in missing
+            if not self._lacking([role])
         }
         attacks = _attacks.make_attacks(names, defence, settings, advgans=advgans)
         return WorstCase(attacks, defence.served)
