@@ -246,7 +246,7 @@ def puvae(dataset, overrides):
         "classification_labels": "true",
         "augment": None if dataset == "mnist" else "flip",
         "batch_size": 128,
-        "epochs": {"mnist": 15, "fashion_mnist": 33, "cifar10": 8}[dataset],
+        "epochs": {"mnist": 15, "fashion_mnist": 33, "cifar10": 5}[dataset],
         "steps_per_epoch": 300,
         "validation_examples": 500,
         "mixed_precision": True,
