@@ -21,6 +21,7 @@ from tfpurify.purifiers.puvae import PuVAE
 SHAPE = (8, 8, 1)
 SPEC = DatasetSpec("tiny", SHAPE, 10, tuple("0123456789"), "cnn", "")
 LABELLED = {"logits", "probabilities", "label"}
+PURIFIED = {"purified_images", "reconstruction_error", "error"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,9 @@ def bundle(classifier, defense_gan, tmp_path_factory):
     """The defence with a loop in its graph; six images make two of its chunks."""
     purified = PurifiedClassifier(defense_gan, classifier, gradient_mode="soft")
     purified.build()
-    return export.export_purified_classifier(purified, tmp_path_factory.mktemp("bundle"))
+    folder = tmp_path_factory.mktemp("bundle")
+    card = [("assets.extra/card.md", b"# A card")]
+    return export.export_purified_classifier(purified, folder, threshold=0.1, extra_files=card)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,7 @@ def expected(classifier, defense_gan, images):
         "logits": logits,
         "probabilities": keras.ops.softmax(logits).numpy(),
         "label": logits.argmax(axis=1),
+        "reconstruction_error": np.mean((purified_images - images) ** 2, axis=(1, 2, 3)),
     }
 
 
@@ -68,14 +72,23 @@ def weight_bytes(path):
 def test_signatures_take_images_and_name_their_outputs(bundle):
     signatures = tf.saved_model.load(str(bundle)).signatures
     outputs = {name: set(signature.structured_outputs) for name, signature in signatures.items()}
+    everything = LABELLED | PURIFIED | {"is_flagged"}
     assert outputs == {
-        "serving_default": LABELLED | {"purified_images"},
-        "purify": {"purified_images"},
-        "classify_unpurified": LABELLED,
+        "serving_default": everything,
+        "serve_uint8": everything,
+        "serve_image_bytes": everything | {"is_resized"},
+        "purify": PURIFIED,
+        "classify_unpurified": LABELLED | {"error"},
     }
-    for signature in signatures.values():
-        arguments = signature.structured_input_signature[1]
-        assert arguments == {"images": tf.TensorSpec((None, *SHAPE), tf.float32, name="images")}
+    arguments = {
+        name: signature.structured_input_signature[1] for name, signature in signatures.items()
+    }
+    images = {"images": tf.TensorSpec((None, *SHAPE), tf.float32, name="images")}
+    assert arguments == {
+        **dict.fromkeys(("serving_default", "purify", "classify_unpurified"), images),
+        "serve_uint8": {"images": tf.TensorSpec((None, *SHAPE), tf.uint8, name="images")},
+        "serve_image_bytes": {"image_bytes": tf.TensorSpec((None,), tf.string, "image_bytes")},
+    }
 
 
 SERVE = """
@@ -141,6 +154,89 @@ def test_purifies_alone_and_classifies_without_purifier(bundle, classifier, imag
     np.testing.assert_allclose(purified, expected["purified_images"], atol=1e-5)
     logits = signatures["classify_unpurified"](images=images)["logits"]
     np.testing.assert_allclose(logits, classifier(images), atol=1e-5)
+
+
+def as_png(image):
+    return tf.io.encode_png(np.round(255 * image).astype("uint8")).numpy()
+
+
+def assert_same(outputs, expected, names):
+    for name in names:
+        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5, err_msg=name)
+
+
+def test_bytes_and_files_are_answered_like_floats(bundle, images):
+    loaded = tf.saved_model.load(str(bundle))
+    coarse = np.round(255 * images).astype("uint8")
+    floats = loaded.signatures["serving_default"](images=tf.constant(coarse / 255.0, tf.float32))
+    files = [as_png(image) for image in images]
+    whole = loaded.signatures["serve_uint8"](images=tf.constant(coarse))
+    decoded = loaded.signatures["serve_image_bytes"](image_bytes=tf.constant(files))
+    for outputs in (whole, decoded):
+        assert_same(outputs, floats, ("logits", "purified_images", "reconstruction_error"))
+        np.testing.assert_array_equal(outputs["is_flagged"], floats["is_flagged"])
+        assert not any(outputs["error"].numpy())
+    assert not decoded["is_resized"].numpy().any()
+
+
+def test_an_image_far_from_its_purified_one_is_flagged(bundle, images, expected):
+    outputs = tf.saved_model.load(str(bundle)).signatures["serving_default"](tf.constant(images))
+    is_far = expected["reconstruction_error"] > 0.1
+    np.testing.assert_array_equal(outputs["is_flagged"], is_far)
+    assert (bundle / "assets.extra" / "card.md").read_text() == "# A card"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "images must be finite. Received: NaN or infinity"),
+        (-np.inf, "images must be finite. Received: NaN or infinity"),
+        (1.5, "images must be in [0, 1]. Received: 0"),
+        (-0.25, "images must be in [0, 1]. Received: -0.25"),
+    ],
+)
+@pytest.mark.parametrize("signature", ["serving_default", "purify", "classify_unpurified"])
+def test_a_wrong_image_has_its_error_and_leaves_its_neighbours_alone(
+    bundle, images, signature, value, message
+):
+    serve = tf.saved_model.load(str(bundle)).signatures[signature]
+    wrong = images.copy()
+    wrong[2] = np.clip(wrong[2], 0.0, 0.5)
+    wrong[2, 3, 4] = value
+    outputs, untouched = serve(images=tf.constant(wrong)), serve(images=tf.constant(images))
+    errors = [error.decode() for error in outputs.pop("error").numpy()]
+    assert errors[2].startswith(message) and not any(errors[:2] + errors[3:])
+    others = np.delete(np.arange(len(images)), 2)
+    for name, answers in outputs.items():
+        assert np.all(np.isfinite(answers))
+        np.testing.assert_array_equal(answers.numpy()[others], untouched[name].numpy()[others])
+    if "label" in outputs:
+        assert outputs["label"][2] == -1
+    if "is_flagged" in outputs:
+        assert outputs["is_flagged"][2]
+
+
+def test_wrong_files_have_errors_and_others_are_resized(bundle, images):
+    serve = tf.saved_model.load(str(bundle)).signatures["serve_image_bytes"]
+    png = as_png(images[0])
+    bomb = png[:16] + (60_000).to_bytes(4, "big") * 2 + png[24:]
+    large = tf.repeat(tf.repeat(tf.constant(255 * images[1]), 4, 0), 4, 1)
+    jpeg = tf.io.encode_jpeg(tf.cast(tf.repeat(large, 3, 2), tf.uint8), quality=100).numpy()
+    files = [png, jpeg, b"", b"junk", png[:40], jpeg[:200], bomb]
+    outputs = serve(image_bytes=tf.constant(files))
+    errors = outputs["error"].numpy()
+    assert [not error for error in errors] == [True, True] + [False] * 5
+    assert all(error.startswith(b"image_bytes must be a whole PNG or JPEG") for error in errors[2:])
+    np.testing.assert_array_equal(outputs["is_resized"], [False, True] + [False] * 5)
+    np.testing.assert_array_equal(outputs["label"][2:], -1)
+    alone = serve(image_bytes=tf.constant(files[:1]))
+    np.testing.assert_allclose(outputs["logits"][0], alone["logits"][0], atol=1e-6)
+
+
+def test_wrong_shapes_are_refused(bundle):
+    serve = tf.saved_model.load(str(bundle)).signatures["serving_default"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="8,8,1"):
+        serve(images=tf.zeros((2, 9, 8, 1)))
 
 
 def test_gradients_flow_through_the_loaded_signature(bundle, classifier, defense_gan, images):

@@ -15,8 +15,9 @@ ROOT = Path(tfpurify.__file__).parents[1]
 # Each may import what comes before it. A package is one entry: its modules may import each other.
 ORDER = (
     *("vocabulary", "files", "embedded", "augmentation", "batching", "sources", "data"),
-    *("losses", "checks", "comparisons", "records", "zoo", "layers", "optimizers"),
-    *("classifiers", "purifiers", "purified_classifier", "attacks", "evaluation", "export", "art"),
+    *("losses", "checks", "comparisons", "records", "zoo", "layers", "preprocessing"),
+    *("optimizers", "classifiers", "purifiers", "purified_classifier", "attacks", "evaluation"),
+    *("export", "art"),
     *(
         "study",
         "diagnostics",

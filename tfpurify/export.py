@@ -1,8 +1,9 @@
 """SavedModel bundles: graphs that serve without tfpurify, Keras or Python.
 
 A bundle is `FOLDER/VERSION/` with named signatures from float32 images `(batch, height, width,
-channels)` in [0, 1], input name `images`, to a dictionary of outputs. It appears whole or not at
-all, which is what TensorFlow Serving's watch on `FOLDER` needs.
+channels)` in [0, 1], input name `images`, to a dictionary of outputs; a defence's also take uint8
+images and files. It appears whole or not at all, which is what TensorFlow Serving's watch on
+`FOLDER` needs.
 
     loaded = tf.saved_model.load("saved_models/NAME/1")
     outputs = loaded.signatures["serving_default"](images=images)
@@ -17,6 +18,8 @@ import tempfile
 from pathlib import Path
 
 import tensorflow as tf
+
+from tfpurify.preprocessing import check_images, decode_images
 
 
 def export_classifier(classifier, folder):
@@ -59,42 +62,74 @@ def export_purifier(purifier, folder):
     return export_model(purifier, folder, {"serving_default": purify})
 
 
-def export_purified_classifier(purified_classifier, folder):
+def export_purified_classifier(purified_classifier, folder, threshold=None, extra_files=()):
     """Exports a purifier and the classifier behind it as one graph.
 
     The graph is always the defence itself: `gradient_mode` is about attacks and does not matter.
 
+    | signature | input | outputs |
+    | --- | --- | --- |
+    | `serving_default` | `images`, float32 in [0, 1] | all |
+    | `serve_uint8` | `images`, uint8 | all |
+    | `serve_image_bytes` | `image_bytes` `(batch,)`: PNG or JPEG files | all, and `is_resized` |
+    | `purify` | as `serving_default` | `purified_images`, `reconstruction_error`, `error` |
+    | `classify_unpurified` | as `serving_default` | `logits`, `probabilities`, `label`, `error` |
+
+    All outputs are `logits`, `probabilities`, `label`, `purified_images`, `reconstruction_error`
+    (the mean squared difference between the image and the purified one), `is_flagged` if there is a
+    threshold, and `error`: a string for each image, empty unless it is no image. Such an image has
+    label -1, zeros in the other outputs, and is flagged; its neighbours' answers are as without it.
+
     Args:
         purified_classifier: Built `PurifiedClassifier`.
         folder: Where the versions live, made if missing.
+        threshold: Reconstruction error above which an image is flagged; no flag if None.
+        extra_files: Pairs of a path within the version's folder and its content, bytes.
 
     Returns:
-        The path of the new version. `serving_default` gives `logits`, `probabilities`, `label` and
-        `purified_images`; `purify` gives `purified_images`; `classify_unpurified` gives `logits`,
-        `probabilities` and `label` of the images as they came.
+        The path of the new version.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     purifier, classifier = purified_classifier.purifier, purified_classifier.classifier
-
-    def classify(images):
-        purified_images = purifier(images, training=False)
-        logits = classifier(purified_images, training=False)
-        return {**_verdict(logits), "purified_images": purified_images}
+    shape = tuple(purifier.image_shape)
 
     def purify(images):
-        return {"purified_images": purifier(images, training=False)}
+        images, error = check_images(images)
+        return _answer(_purified(purifier, images), error)
 
     def classify_unpurified(images):
-        return _verdict(classifier(images, training=False))
+        images, error = check_images(images)
+        return _answer(_verdict(classifier(images, training=False)), error)
+
+    def answer(images, error):
+        purified = _purified(purifier, images)
+        verdict = _verdict(classifier(purified["purified_images"], training=False))
+        outputs = _answer({**verdict, **purified}, error)
+        if threshold is not None:
+            is_far = outputs["reconstruction_error"] > threshold
+            outputs["is_flagged"] = is_far | (error != "")
+        return outputs
+
+    def serve_uint8(images):
+        return answer(tf.cast(images, tf.float32) / 255.0, tf.fill(tf.shape(images)[:1], ""))
+
+    def serve_image_bytes(image_bytes):
+        images, is_resized, error = decode_images(image_bytes, shape)
+        return {**answer(images, error), "is_resized": is_resized}
 
     signatures = {
-        "serving_default": classify,
+        "serving_default": lambda images: answer(*check_images(images)),
+        "serve_uint8": (serve_uint8, tf.TensorSpec((None, *shape), tf.uint8, name="images")),
+        "serve_image_bytes": (
+            serve_image_bytes,
+            tf.TensorSpec((None,), tf.string, name="image_bytes"),
+        ),
         "purify": purify,
         "classify_unpurified": classify_unpurified,
     }
-    return export_model(purified_classifier, folder, signatures, purifier.image_shape)
+    return export_model(purified_classifier, folder, signatures, shape, extra_files)
 
 
 def export_attack(attack, folder):
@@ -117,7 +152,7 @@ def export_attack(attack, folder):
     return export_model(attack, folder, {"serving_default": generate})
 
 
-def export_model(model, folder, signatures, image_shape=None):
+def export_model(model, folder, signatures, image_shape=None, extra_files=()):
     """Writes the next version of a bundle.
 
     Each weight is stored once, and only if a signature uses it: `keras.export.ExportArchive` and
@@ -126,10 +161,12 @@ def export_model(model, folder, signatures, image_shape=None):
     Args:
         model: Keras model that owns every variable that the signatures use.
         folder: Where the versions live, made if missing.
-        signatures: Dictionary of name -> function(images) -> dictionary of tensors. The one named
-            `serving_default` is what servers use when none is asked for.
+        signatures: Dictionary of name -> function(images) -> dictionary of tensors, or a pair of a
+            function and its input's `TensorSpec`. The one named `serving_default` is what servers
+            use when none is asked for.
         image_shape: (height, width, channels). Defaults to `model.image_shape`, else to the shape
             that the model was built with.
+        extra_files: Pairs of a path within the version's folder and its content, bytes.
 
     Returns:
         The path of the new version, `FOLDER/VERSION`.
@@ -142,9 +179,13 @@ def export_model(model, folder, signatures, image_shape=None):
         raise ValueError(f"`model` must be built. Received: model={model.name!r}, not built")
     spec = tf.TensorSpec((None, *_image_shape(model, image_shape)), tf.float32, name="images")
     # Without autograph: a loop in `call` is a `tf.while_loop` already.
+    pairs = {
+        name: signature if isinstance(signature, tuple) else (signature, spec)
+        for name, signature in signatures.items()
+    }
     functions = {
         name: tf.function(function, input_signature=[spec], autograph=False)
-        for name, function in signatures.items()
+        for name, (function, spec) in pairs.items()
     }
     bundle = tf.Module()
     bundle.weights = _captured(model, functions.values())
@@ -156,6 +197,10 @@ def export_model(model, folder, signatures, image_shape=None):
         # A folder inside the private temporary one, so that the bundle gets the usual permissions.
         aside = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
         tf.saved_model.save(bundle, str(aside / "bundle"), signatures=functions)
+        for name, content in extra_files:
+            path = aside / "bundle" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         version = folder / str(next_version(folder))
         os.rename(aside / "bundle", version)
     except (OSError, tf.errors.OpError) as error:
@@ -185,6 +230,24 @@ def _verdict(logits):
         "probabilities": tf.nn.softmax(logits),
         "label": tf.argmax(logits, axis=-1),
     }
+
+
+def _purified(purifier, images):
+    purified_images = purifier(images, training=False)
+    error = tf.reduce_mean(tf.square(purified_images - images), axis=(1, 2, 3))
+    return {"purified_images": purified_images, "reconstruction_error": error}
+
+
+def _answer(outputs, error):
+    """Returns the outputs with those of wrong images blanked, and the errors."""
+    is_wrong = error != ""
+    blanks = {"label": -1}
+
+    def blank(name, value):
+        mask = tf.reshape(is_wrong, (-1, *[1] * (value.shape.rank - 1)))
+        return tf.where(mask, tf.cast(blanks.get(name, 0), value.dtype), value)
+
+    return {**{name: blank(name, value) for name, value in outputs.items()}, "error": error}
 
 
 def _captured(model, functions):
