@@ -34,6 +34,18 @@ _IDENTITY = (
 )
 
 
+def reconstruction_errors(purifier, batches):
+    """Returns how far a purifier moves each image, the mean squared difference: `(n,)`.
+
+    Args:
+        purifier: Callable, images -> images.
+        batches: Of images `(batch, height, width, channels)` and labels.
+    """
+    return np.concatenate(
+        [np.mean(np.square(purifier(images) - images), axis=(1, 2, 3)) for images, _ in batches]
+    )
+
+
 def roc_curve(clean, attacked):
     """Returns the receiver operating characteristic of a score that is higher for attacked images.
 

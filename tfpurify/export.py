@@ -22,24 +22,28 @@ import tensorflow as tf
 from tfpurify.preprocessing import check_images, decode_images
 
 
-def export_classifier(classifier, folder):
+def export_classifier(classifier, folder, extra_files=()):
     """Exports a classifier.
 
     Args:
         classifier: Built Keras model, images -> logits.
         folder: Where the versions live, made if missing.
+        extra_files: Pairs of a path within the version's folder and its content, bytes.
 
     Returns:
-        The path of the new version. `serving_default` gives `logits`, `probabilities`, `label`.
+        The path of the new version. `serving_default`, `serve_uint8` and `serve_image_bytes` take
+        what those of `export_purified_classifier` do, and give `logits`, `probabilities`, `label`
+        and `error`.
 
     Raises:
         OSError: If the folder cannot be written.
     """
+    shape = _image_shape(classifier, None)
 
-    def classify(images):
-        return _verdict(classifier(images, training=False))
+    def answer(images, error):
+        return _answer(_verdict(classifier(images, training=False)), error)
 
-    return export_model(classifier, folder, {"serving_default": classify})
+    return export_model(classifier, folder, _serving(answer, shape), shape, extra_files)
 
 
 def export_purifier(purifier, folder):
@@ -112,20 +116,8 @@ def export_purified_classifier(purified_classifier, folder, threshold=None, extr
             outputs["is_flagged"] = is_far | (error != "")
         return outputs
 
-    def serve_uint8(images):
-        return answer(tf.cast(images, tf.float32) / 255.0, tf.fill(tf.shape(images)[:1], ""))
-
-    def serve_image_bytes(image_bytes):
-        images, is_resized, error = decode_images(image_bytes, shape)
-        return {**answer(images, error), "is_resized": is_resized}
-
     signatures = {
-        "serving_default": lambda images: answer(*check_images(images)),
-        "serve_uint8": (serve_uint8, tf.TensorSpec((None, *shape), tf.uint8, name="images")),
-        "serve_image_bytes": (
-            serve_image_bytes,
-            tf.TensorSpec((None,), tf.string, name="image_bytes"),
-        ),
+        **_serving(answer, shape),
         "purify": purify,
         "classify_unpurified": classify_unpurified,
     }
@@ -229,6 +221,29 @@ def _verdict(logits):
         "logits": logits,
         "probabilities": tf.nn.softmax(logits),
         "label": tf.argmax(logits, axis=-1),
+    }
+
+
+def _serving(answer, shape):
+    """Returns signatures for images as floats, as bytes and as files.
+
+    Args:
+        answer: Function of images and their errors -> dictionary of outputs.
+        shape: `(height, width, channels)`.
+    """
+
+    def serve_uint8(images):
+        return answer(tf.cast(images, tf.float32) / 255.0, tf.fill(tf.shape(images)[:1], ""))
+
+    def serve_image_bytes(image_bytes):
+        images, is_resized, error = decode_images(image_bytes, shape)
+        return {**answer(images, error), "is_resized": is_resized}
+
+    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    return {
+        "serving_default": lambda images: answer(*check_images(images)),
+        "serve_uint8": (serve_uint8, tf.TensorSpec((None, *shape), tf.uint8, name="images")),
+        "serve_image_bytes": (serve_image_bytes, files),
     }
 
 

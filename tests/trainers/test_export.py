@@ -1,0 +1,87 @@
+"""The exported defence: what it answers, what it flags, and what its card says."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpurify import DefenseGAN, PurifiedClassifier, load_dataset
+from trainers import export
+
+OPTIONS = {
+    "dataset": "mnist",
+    "data_source": "embedded",
+    "data_dir": None,
+    "classifier": None,
+    "defense": "puvae",
+    "projector": None,
+    "time_budget_ms": None,
+    "calibration_examples": 100,
+    "name": None,
+}
+
+
+def serve(folder, **options):
+    version = export.export({**OPTIONS, "output_dir": folder, **options})
+    return version, tf.saved_model.load(str(version))
+
+
+@pytest.fixture(scope="module")
+def images():
+    batch, _ = next(iter(load_dataset("mnist", "validation", source="embedded").batch(100)))
+    return batch
+
+
+def test_a_defence_answers_like_its_models_and_flags_one_clean_image_of_a_hundred(tmp_path, images):
+    version, loaded = serve(tmp_path)
+    assert version == tmp_path / "saved_models" / "puvae_mnist_cnn" / "1"
+    outputs = loaded.signatures["serving_default"](images=images)
+    purified = PurifiedClassifier.from_preset("puvae_mnist")
+    np.testing.assert_allclose(outputs["logits"], purified(images), atol=1e-5)
+    assert np.sum(outputs["is_flagged"]) == 1
+    card = (version / "model_card.md").read_text()
+    for words in (
+        "puvae_mnist, from the zoo",
+        "99% quantile of 100 clean validation",
+        "## cnn_mni",
+    ):
+        assert words in card
+    assert export.export({**OPTIONS, "output_dir": tmp_path}).name == "2"
+
+
+def test_a_bare_classifier_has_no_flag_and_no_purifier(tmp_path, images):
+    version, loaded = serve(tmp_path, defense="none", name="bare")
+    assert version.parent.name == "bare"
+    assert set(loaded.signatures) == {"serving_default", "serve_uint8", "serve_image_bytes"}
+    outputs = loaded.signatures["serving_default"](images=images)
+    assert set(outputs) == {"logits", "probabilities", "label", "error"}
+
+
+def test_defensegan_is_served_by_its_fast_projector(tmp_path, images):
+    version, loaded = serve(tmp_path, defense="defensegan", calibration_examples=10)
+    assert version.parent.name == "defensegan_fast_mnist_cnn"
+    outputs = loaded.signatures["purify"](images=images[:4])
+    fast = DefenseGAN.from_preset("dcgan_mnist")
+    np.testing.assert_allclose(outputs["purified_images"], fast(images[:4]), atol=1e-5)
+    assert "encoder_dcgan_mnist, from the zoo" in (version / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"projector": "fast"}, "`projector` and `time_budget_ms` need a DefenseGAN"),
+        ({"time_budget_ms": 5.0}, "`projector` and `time_budget_ms` need a DefenseGAN"),
+        (
+            {"defense": "defensegan_fast", "projector": "reference"},
+            "`projector` must be that of the defense",
+        ),
+        (
+            {"defense": "defensegan", "projector": "reference", "time_budget_ms": 50.0},
+            "`time_budget_ms` needs `projector='fast'`",
+        ),
+        ({"classifier": "a"}, "a_mnist must be trained first"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        export.export({**OPTIONS, "output_dir": tmp_path, **options})
+    assert not list(tmp_path.iterdir())

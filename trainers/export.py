@@ -1,0 +1,147 @@
+"""Exports a defence for servers: `python -m trainers.export --dataset=mnist --defense=puvae`.
+
+Writes `saved_models/NAME/VERSION/`, TensorFlow Serving's layout, from the zoo or from an output
+folder's runs.
+"""
+
+from pathlib import Path
+
+from absl import flags, logging
+
+from tfpurify import vocabulary
+from trainers import _flags
+
+_FALSE_ALARMS = 0.01  # share of clean validation images that are flagged
+_CARD = "model_card.md"
+
+
+def define_flags():
+    """Defines the flags and returns their names; only `main` calls this."""
+    before = set(flags.FLAGS)
+    _flags.define_data()
+    flags.DEFINE_enum("classifier", None, vocabulary.CLASSIFIERS, "Classifier; the study's.")
+    flags.DEFINE_enum("defense", "puvae", vocabulary.DEFENSES, "Purifier in front of it.")
+    flags.DEFINE_enum(
+        "projector",
+        None,
+        ("fast", "reference"),
+        "DefenseGAN's: with its encoder, or the paper's descent; fast where there is an encoder.",
+    )
+    flags.DEFINE_float(
+        "time_budget_ms", None, "Milliseconds for an image that the fast projector may take here."
+    )
+    flags.DEFINE_integer(
+        "calibration_examples",
+        1000,
+        "Cap on the clean validation images that the threshold of the flag comes from.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string("name", None, "Of the bundle; DEFENSE_DATASET_CLASSIFIER.")
+    flags.DEFINE_string(
+        "output_dir", ".", "Where saved_models/ is written, and whose runs/ go before the zoo."
+    )
+    return set(flags.FLAGS) - before
+
+
+def export(options):
+    """Exports a defence and returns the version's path.
+
+    Args:
+        options: The flags by name.
+
+    Raises:
+        ValueError: If a part is not trained, or an option does not fit the defense.
+        OSError: If the folder cannot be written.
+    """
+    import numpy as np
+
+    from tfpurify import data, detection
+    from tfpurify.export import export_classifier, export_purified_classifier
+    from tfpurify.purified_classifier import PurifiedClassifier
+    from trainers import _parts
+
+    dataset, output_dir = options["dataset"], options["output_dir"]
+    architecture = options["classifier"] or vocabulary.STUDY_CLASSIFIERS[dataset]
+    defense, descent = _defense(options)
+    classifier = _parts.load_classifier(dataset, output_dir, architecture)
+    purifier = _parts.load_purifier(defense, dataset, output_dir, **descent)
+    name = options["name"] or f"{defense}_{dataset}_{architecture}"
+    folder = Path(output_dir) / "saved_models" / name
+    parts = [_parts.classifier_part(dataset, architecture)]
+    if purifier is None:
+        card = _card(name, parts, output_dir, None)
+        version = export_classifier(classifier, folder, [(_CARD, card)])
+    else:
+        parts += _parts.purifier_parts(defense, dataset)
+        source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
+        images = data.load_dataset(dataset, "validation", options["data_dir"], source)
+        batches = images.take(options["calibration_examples"]).batch(50)
+        errors = detection.reconstruction_errors(purifier, batches)
+        threshold = float(np.quantile(errors, 1.0 - _FALSE_ALARMS))
+        words = f"{len(errors)} clean validation images ({source})"
+        card = _card(name, parts, output_dir, (threshold, words))
+        purified = PurifiedClassifier(purifier, classifier)
+        purified.build()
+        version = export_purified_classifier(purified, folder, threshold, [(_CARD, card)])
+    logging.info("SavedModel: %s", version)
+    return version
+
+
+def _defense(options):
+    """Returns the defense's name, the fast projector's being another, and DefenseGAN's options."""
+    from trainers import _parts
+
+    defense, projector = options["defense"], options["projector"]
+    budget = options["time_budget_ms"]
+    if not defense.startswith("defensegan"):
+        if projector is not None or budget is not None:
+            raise ValueError(
+                "`projector` and `time_budget_ms` need a DefenseGAN. "
+                f"Received: defense={defense}, projector={projector}, time_budget_ms={budget}"
+            )
+        return defense, {}
+    if defense == "defensegan" and projector != "reference":
+        names = [name for name, _ in _parts.purifier_parts("defensegan_fast", options["dataset"])]
+        is_there = all(_parts.is_trained(name, options["output_dir"]) for name in names)
+        if is_there or projector == "fast":
+            defense = "defensegan_fast"
+    if (projector == "fast") != (defense == "defensegan_fast") and projector is not None:
+        raise ValueError(
+            "`projector` must be that of the defense. "
+            f"Received: projector={projector}, defense={defense}"
+        )
+    logging.info("DefenseGAN: the %s projector", "fast" if "fast" in defense else "reference")
+    return defense, {} if budget is None else {"time_budget_ms": budget}
+
+
+def _card(name, parts, output_dir, flag):
+    """Returns the bundle's card, Markdown, with those of the zoo's models that are in it."""
+    from tfpurify import records, zoo
+
+    versions = ", ".join(f"{name} {value}" for name, value in records.versions().items())
+    lines = [f"# {name}", "", "Made by:", "", f"    {records.command_line()}", ""]
+    lines += [f"Versions: {versions}", "", "Parts:", ""]
+    cards = []
+    for part, _ in parts:
+        is_run = (Path(output_dir) / "runs" / part / "model.keras").exists()
+        lines.append(f"- {part}, from {'a run' if is_run else 'the zoo'}")
+        path = zoo.default_folder() / f"{part}.md"
+        if not is_run and path.exists():
+            cards.append(path.read_text(encoding="utf-8").replace("# ", "## ", 1))
+    if flag is not None:
+        threshold, words = flag
+        lines += [
+            "",
+            f"`is_flagged`: the reconstruction error is above {threshold:.6g}, the "
+            f"{1 - _FALSE_ALARMS:.0%} quantile of {words}.",
+        ]
+    return "\n".join([*lines, "", *cards]).encode()
+
+
+def main():
+    """Runs the command line."""
+    _flags.run_app(define_flags(), export)
+
+
+if __name__ == "__main__":
+    main()
