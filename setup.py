@@ -22,11 +22,14 @@ setup(
     extras_require={
         "art": ["adversarial-robustness-toolbox>=1.20", "multiprocess"],
         "peers": ["torch==2.13.*"],  # for benchmarks/ alone
+        "serve": ["kserve>=0.21", "tensorflow-serving-api>=2.18"],
         "test": [
             "adversarial-robustness-toolbox>=1.20",
+            "kserve>=0.21",
             "multiprocess",  # ART imports it without asking for it
             "pytest>=8",
             "ruff>=0.12",
+            "tensorflow-serving-api>=2.18",
         ],
     },
 )

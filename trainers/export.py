@@ -13,6 +13,8 @@ from trainers import _flags
 
 _FALSE_ALARMS = 0.01  # share of clean validation images that are flagged
 _CARD = "model_card.md"
+_WARMUP = "assets.extra/tf_serving_warmup_requests"
+_WARMUP_BATCHES = (1, 32)
 
 
 def define_flags():
@@ -69,8 +71,8 @@ def export(options):
     folder = Path(output_dir) / "saved_models" / name
     parts = [_parts.classifier_part(dataset, architecture)]
     if purifier is None:
-        card = _card(name, parts, output_dir, None)
-        version = export_classifier(classifier, folder, [(_CARD, card)])
+        files = _files(_card(name, parts, output_dir, None), name, classifier.image_shape)
+        version = export_classifier(classifier, folder, files)
     else:
         parts += _parts.purifier_parts(defense, dataset)
         source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
@@ -80,9 +82,10 @@ def export(options):
         threshold = float(np.quantile(errors, 1.0 - _FALSE_ALARMS))
         words = f"{len(errors)} clean validation images ({source})"
         card = _card(name, parts, output_dir, (threshold, words))
+        files = _files(card, name, classifier.image_shape)
         purified = PurifiedClassifier(purifier, classifier)
         purified.build()
-        version = export_purified_classifier(purified, folder, threshold, [(_CARD, card)])
+        version = export_purified_classifier(purified, folder, threshold, files)
     logging.info("SavedModel: %s", version)
     return version
 
@@ -112,6 +115,47 @@ def _defense(options):
         )
     logging.info("DefenseGAN: the %s projector", "fast" if "fast" in defense else "reference")
     return defense, {} if budget is None else {"time_budget_ms": budget}
+
+
+def _files(card, name, image_shape):
+    """Returns what stands beside the graph: the card, and requests for a server to warm up with."""
+    files = [(_CARD, card)]
+    try:
+        warmup = _warmup_requests(name, image_shape)
+    except ImportError as error:
+        logging.warning('No %s: it needs `pip install -e ".[serve]"`. Received: %s', _WARMUP, error)
+        return files
+    return [*files, (_WARMUP, warmup)]
+
+
+def _warmup_requests(name, image_shape):
+    """Returns a TFRecord file of requests to each signature that serves, alone and in a batch."""
+    import tempfile
+
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    image = tf.zeros(image_shape)
+    file = tf.io.encode_png(tf.cast(image, tf.uint8))
+    inputs = {
+        "serving_default": ("images", image),
+        "serve_uint8": ("images", tf.cast(image, tf.uint8)),
+        "serve_image_bytes": ("image_bytes", file),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "requests"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for signature, (key, value) in inputs.items():
+                for size in _WARMUP_BATCHES:
+                    request = predict_pb2.PredictRequest()
+                    request.model_spec.name = name
+                    request.model_spec.signature_name = signature
+                    batch = tf.stack([value] * size)
+                    request.inputs[key].CopyFrom(tf.make_tensor_proto(batch.numpy()))
+                    log = prediction_log_pb2.PredictLog(request=request)
+                    entry = prediction_log_pb2.PredictionLog(predict_log=log)
+                    writer.write(entry.SerializeToString())
+        return path.read_bytes()
 
 
 def _card(name, parts, output_dir, flag):

@@ -48,6 +48,23 @@ def test_a_defence_answers_like_its_models_and_flags_one_clean_image_of_a_hundre
     assert export.export({**OPTIONS, "output_dir": tmp_path}).name == "2"
 
 
+def test_a_server_finds_requests_to_warm_up_with(tmp_path):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    version, loaded = serve(tmp_path, defense="none")
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    asked = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        signature = loaded.signatures[request.model_spec.signature_name]
+        outputs = signature(**{name: tf.constant(value) for name, value in inputs.items()})
+        asked.append((request.model_spec.signature_name, len(outputs["label"])))
+        assert not any(outputs["error"].numpy())
+    signatures = ("serving_default", "serve_uint8", "serve_image_bytes")
+    assert asked == [(name, size) for name in signatures for size in (1, 32)]
+
+
 def test_a_bare_classifier_has_no_flag_and_no_purifier(tmp_path, images):
     version, loaded = serve(tmp_path, defense="none", name="bare")
     assert version.parent.name == "bare"

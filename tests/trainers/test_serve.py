@@ -1,0 +1,163 @@
+"""The server: what its bodies are answered with, and that no body kills it."""
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpurify import export
+from trainers.serve import Bundle
+
+SHAPE = (4, 4, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two versions of a bundle; the second is the one to be served."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(10, name="logits")]
+    )
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    export.export_classifier(model, folder)
+    model.layers[-1].kernel.assign(2.0 * model.layers[-1].kernel)
+    export.export_classifier(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(folder):
+    return Bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(size=(3, *SHAPE)).astype("float32")
+
+
+def test_instances_and_inputs_are_answered_like_the_graph(folder, bundle, images):
+    assert bundle.folder.name == "2"
+    loaded = tf.saved_model.load(str(folder / "2"))
+    expected = loaded.signatures["serving_default"](images=tf.constant(images))["logits"]
+    named = [{"images": image} for image in images.tolist()]
+    for instances in (images.tolist(), named):
+        rows = bundle.answer({"instances": instances})["predictions"]
+        np.testing.assert_allclose([row["logits"] for row in rows], expected, atol=1e-6)
+    for inputs in (images.tolist(), {"images": images.tolist()}):
+        columns = bundle.answer(json.dumps({"inputs": inputs}).encode())["outputs"]
+        np.testing.assert_allclose(columns["logits"], expected, atol=1e-6)
+    assert columns["error"] == [""] * 3
+
+
+def test_files_come_as_base64_and_a_wrong_one_has_its_error(bundle, images):
+    png = tf.io.encode_png((255 * images[0]).astype("uint8")).numpy()
+    instances = [{"b64": base64.b64encode(data).decode()} for data in (png, b"junk")]
+    body = {"signature_name": "serve_image_bytes", "instances": instances}
+    right, wrong = bundle.answer(body)["predictions"]
+    assert right["error"] == "" and right["label"] in range(10)
+    assert wrong["error"].startswith("image_bytes must be") and wrong["label"] == -1
+
+
+def test_a_nan_has_its_error_and_the_answer_is_json(bundle, images):
+    body = json.dumps({"instances": [images[0].tolist(), (np.nan * images[1]).tolist()]}).encode()
+    answer = bundle.answer(body)
+    assert [row["label"] >= 0 for row in answer["predictions"]] == [True, False]
+    json.dumps(answer, allow_nan=False)
+
+
+WRONG_BODIES = [
+    b"",
+    b"x",
+    b"[" * 100_000,
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"instances": []}',
+    b'{"instances": 1}',
+    b'{"instances": [1]}',
+    b'{"instances": [[[[1]]], [[[1, 2]]]]}',
+    b'{"instances": [{"images": 1}, 2]}',
+    b'{"instances": [{"pictures": 1}]}',
+    b'{"instances": [[[["a"]]]]}',
+    b'{"instances": [1], "inputs": [1]}',
+    b'{"inputs": {"images": "x"}}',
+    b'{"inputs": {"pictures": [1]}}',
+    b'{"signature_name": "none", "instances": [1]}',
+    b'{"signature_name": ["serving_default"], "instances": [1]}',
+    b'{"signature_name": "serve_image_bytes", "instances": ["text"]}',
+    b'{"signature_name": "serve_image_bytes", "instances": [{"b64": "???"}]}',
+    b'{"signature_name": "serve_image_bytes", "instances": [{"b64": 3}]}',
+    json.dumps(
+        {"signature_name": "serve_uint8", "inputs": np.full((1, *SHAPE), 256).tolist()}
+    ).encode(),
+    json.dumps(
+        {"signature_name": "serve_uint8", "inputs": np.full((1, *SHAPE), 0.5).tolist()}
+    ).encode(),
+]
+
+
+@pytest.mark.parametrize("body", WRONG_BODIES, ids=lambda body: body[:60].decode())
+def test_what_is_no_request_is_refused(bundle, body):
+    with pytest.raises(ValueError, match="must|Received"):
+        bundle.answer(body)
+
+
+def test_no_bundle_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`bundle` must be a SavedModel"):
+        Bundle(tmp_path)
+
+
+def ask(url, body=None):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@pytest.fixture
+def server(folder, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "trainers.serve", f"--bundle={folder}", f"--port={port}"]
+    log = tmp_path / "log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            ask(f"{url}/v2/health/live")
+            break
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(log.read_text())
+            time.sleep(0.5)
+    yield url
+    process.terminate()
+    process.wait(timeout=60)
+
+
+def test_a_server_answers_and_no_body_kills_it(server, images):
+    predict = f"{server}/v1/models/tiny:predict"
+    for body in WRONG_BODIES:
+        status, answer = ask(predict, body)
+        assert status == 400 and answer["error"]
+    assert ask(f"{server}/v1/models/nobody:predict", b"{}")[0] == 404
+    status, answer = ask(predict, json.dumps({"instances": images.tolist()}).encode())
+    assert status == 200 and len(answer["predictions"]) == 3
+    assert ask(f"{server}/v1/models/tiny") == (200, {"name": "tiny", "ready": True})
+    assert ask(f"{server}/v2/models/tiny")[1]["inputs"] == [
+        {"name": "images", "datatype": "FLOAT32", "shape": [-1, *SHAPE]}
+    ]
