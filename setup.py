@@ -21,15 +21,19 @@ setup(
     ],
     extras_require={
         "art": ["adversarial-robustness-toolbox>=1.20", "multiprocess"],
+        "onnx": ["ai-edge-litert", "onnxruntime", "tf2onnx>=1.17"],
         "peers": ["torch==2.13.*"],  # for benchmarks/ alone
         "serve": ["kserve>=0.21", "tensorflow-serving-api>=2.18"],
         "test": [
             "adversarial-robustness-toolbox>=1.20",
+            "ai-edge-litert",
             "kserve>=0.21",
             "multiprocess",  # ART imports it without asking for it
+            "onnxruntime",
             "pytest>=8",
             "ruff>=0.12",
             "tensorflow-serving-api>=2.18",
+            "tf2onnx>=1.17",
         ],
     },
 )

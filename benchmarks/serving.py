@@ -69,6 +69,7 @@ def _export(defense, folder, options, source):
         "data_source": source,
         "data_dir": options["data_dir"],
         "defense": defense,
+        "format": "saved_model",
         "calibration_examples": 100,
         "output_dir": folder,
     }

@@ -17,7 +17,7 @@ ORDER = (
     *("vocabulary", "files", "embedded", "augmentation", "batching", "sources", "data"),
     *("losses", "checks", "comparisons", "records", "zoo", "layers", "preprocessing"),
     *("optimizers", "classifiers", "purifiers", "purified_classifier", "attacks", "evaluation"),
-    *("export", "art"),
+    *("export", "interchange", "art"),
     *(
         "study",
         "diagnostics",

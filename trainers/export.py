@@ -1,7 +1,7 @@
 """Exports a defence for servers: `python -m trainers.export --dataset=mnist --defense=puvae`.
 
-Writes `saved_models/NAME/VERSION/`, TensorFlow Serving's layout, from the zoo or from an output
-folder's runs.
+Writes `saved_models/NAME/VERSION/`, TensorFlow Serving's layout, or with `--format` one ONNX or
+LiteRT file, from the zoo or from an output folder's runs.
 """
 
 from pathlib import Path
@@ -23,6 +23,12 @@ def define_flags():
     _flags.define_data()
     flags.DEFINE_enum("classifier", None, vocabulary.CLASSIFIERS, "Classifier; the study's.")
     flags.DEFINE_enum("defense", "puvae", vocabulary.DEFENSES, "Purifier in front of it.")
+    flags.DEFINE_enum(
+        "format",
+        "saved_model",
+        ("saved_model", "onnx", "litert"),
+        "A SavedModel, or saved_models/NAME.onnx or .tflite of a PuVAE and its classifier.",
+    )
     flags.DEFINE_enum(
         "projector",
         None,
@@ -46,7 +52,7 @@ def define_flags():
 
 
 def export(options):
-    """Exports a defence and returns the version's path.
+    """Exports a defence and returns the path of the version or of the file.
 
     Args:
         options: The flags by name.
@@ -69,6 +75,8 @@ def export(options):
     purifier = _parts.load_purifier(defense, dataset, output_dir, **descent)
     name = options["name"] or f"{defense}_{dataset}_{architecture}"
     folder = Path(output_dir) / "saved_models" / name
+    if options["format"] != "saved_model":
+        return _interchange(purifier, classifier, folder, options["format"])
     parts = [_parts.classifier_part(dataset, architecture)]
     if purifier is None:
         files = _files(_card(name, parts, output_dir, None), name, classifier.image_shape)
@@ -88,6 +96,25 @@ def export(options):
         version = export_purified_classifier(purified, folder, threshold, files)
     logging.info("SavedModel: %s", version)
     return version
+
+
+def _interchange(purifier, classifier, folder, form):
+    """Writes an ONNX or a LiteRT file and returns its path."""
+    from tfpurify import interchange
+    from tfpurify.purified_classifier import PurifiedClassifier
+
+    if purifier is None:
+        raise ValueError(f"`format={form}` needs a purifier, a PuVAE. Received: defense=none")
+    purified = PurifiedClassifier(purifier, classifier)
+    purified.build()
+    write, suffix = {
+        "onnx": (interchange.export_onnx, ".onnx"),
+        "litert": (interchange.export_litert, ".tflite"),
+    }[form]
+    path = folder.with_name(folder.name + suffix)
+    write(purified, path)
+    logging.info("%s: %s", form, path)
+    return path
 
 
 def _defense(options):

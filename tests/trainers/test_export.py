@@ -1,8 +1,10 @@
 """The exported defence: what it answers, what it flags, and what its card says."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from tfpurify import DefenseGAN, PurifiedClassifier, load_dataset
 from trainers import export
@@ -12,6 +14,7 @@ OPTIONS = {
     "data_source": "embedded",
     "data_dir": None,
     "classifier": None,
+    "format": "saved_model",
     "defense": "puvae",
     "projector": None,
     "time_budget_ms": None,
@@ -82,6 +85,30 @@ def test_defensegan_is_served_by_its_fast_projector(tmp_path, images):
     assert "encoder_dcgan_mnist, from the zoo" in (version / "model_card.md").read_text()
 
 
+def run_onnx(path, images):
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+def run_litert(path, images):
+    return Interpreter(model_path=str(path)).get_signature_runner("serving_default")(images=images)
+
+
+@pytest.mark.parametrize(("form", "run"), [("onnx", run_onnx), ("litert", run_litert)])
+def test_other_runtimes_answer_alike(tmp_path, images, form, run):
+    options = {"defense": "puvae_adversarial", "format": form, "output_dir": tmp_path}
+    path = export.export({**OPTIONS, **options})
+    purified = PurifiedClassifier.from_preset("puvae_mnist_adversarial")
+    for some in (images[:1].numpy(), images.numpy()):
+        outputs, logits = run(path, some), purified(some)
+        np.testing.assert_allclose(outputs["logits"], logits, atol=1e-4)
+        np.testing.assert_array_equal(outputs["label"], np.argmax(logits, axis=1))
+        purified_images = purified.purifier(some)
+        np.testing.assert_allclose(outputs["purified_images"], purified_images, atol=1e-5)
+    assert [found.name for found in (tmp_path / "saved_models").iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -95,6 +122,9 @@ def test_defensegan_is_served_by_its_fast_projector(tmp_path, images):
             {"defense": "defensegan", "projector": "reference", "time_budget_ms": 50.0},
             "`time_budget_ms` needs `projector='fast'`",
         ),
+        ({"defense": "defensegan", "format": "onnx"}, "ONNX has no operations for the gradients"),
+        ({"defense": "defensegan", "format": "litert"}, "LiteRT has no operations for"),
+        ({"defense": "none", "format": "onnx"}, "`format=onnx` needs a purifier"),
         ({"classifier": "a"}, "a_mnist must be trained first"),
     ],
 )

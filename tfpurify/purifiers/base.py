@@ -66,7 +66,7 @@ def select_nearest(images, candidates):
     Source: PuVAE, section 3.3 (per class); DefenseGAN, section 3.1 (per restart), where the choice
     is made for each image, not once for a batch.
     """
-    nearest = ops.argmin(candidate_errors(images, candidates), axis=1)
+    nearest = tf.argmin(candidate_errors(images, candidates), axis=1)
     return tf.gather(candidates, nearest, axis=1, batch_dims=1)
 
 
