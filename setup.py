@@ -21,12 +21,14 @@ setup(
     ],
     extras_require={
         "art": ["adversarial-robustness-toolbox>=1.20", "multiprocess"],
+        "beam": ["apache-beam>=2.70"],
         "onnx": ["ai-edge-litert", "onnxruntime", "tf2onnx>=1.17"],
         "peers": ["torch==2.13.*"],  # for benchmarks/ alone
         "serve": ["kserve>=0.21", "tensorflow-serving-api>=2.18"],
         "test": [
             "adversarial-robustness-toolbox>=1.20",
             "ai-edge-litert",
+            "apache-beam>=2.70",
             "kserve>=0.21",
             "multiprocess",  # ART imports it without asking for it
             "onnxruntime",

@@ -1,0 +1,80 @@
+"""Purifies a store of images: `python -m trainers.purify --input_pattern='images/*.png' ...`.
+
+An Apache Beam pipeline (extra `beam`) over an exported bundle. What follows `--` goes to Beam:
+`-- --runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing`. Beam's
+DaskRunner lost elements when it was tried: do not use it.
+
+Reads image files (PNG, JPEG) or TFRecords of `tf.train.Example` and writes into the output folder
+
+- `purified-*.tfrecord`: examples of `key`, `image` (the purified one, PNG), `label`,
+  `reconstruction_error` and, if the bundle has it, `is_flagged`;
+- `rejected-*.jsonl`: `key` and `reason` of what is no image;
+- `counts.json`: how many were read, purified and rejected; the first is the sum of the others.
+
+A key is a file's path and, in TFRecords, `#` and the record's place. The same input gives the same
+files, byte for byte, however many workers there are.
+"""
+
+import json
+import os
+
+from absl import flags, logging
+
+from trainers import _flags
+
+
+def define_flags():
+    """Defines the flags and returns their names; only `main` calls this."""
+    before = set(flags.FLAGS)
+    flags.DEFINE_string("input_pattern", None, "Glob of image files or TFRecords.")
+    flags.DEFINE_string("output_dir", None, "Folder of the output.")
+    flags.DEFINE_string("bundle", None, "Folder that `trainers.export` wrote.")
+    flags.DEFINE_string("feature", "image/encoded", "Of an example: the image's file.")
+    flags.DEFINE_integer(
+        "shards", 8, "Files of each kind of output; each fits into memory.", lower_bound=1
+    )
+    flags.DEFINE_integer("batch_size", 32, "Images that are purified at once.", lower_bound=1)
+    for name in ("input_pattern", "output_dir", "bundle"):
+        flags.mark_flag_as_required(name)
+    return set(flags.FLAGS) - before
+
+
+def purify(options, beam_arguments=()):
+    """Runs the pipeline and returns its counts.
+
+    Args:
+        options: The flags by name.
+        beam_arguments: Beam's own flags.
+
+    Raises:
+        ImportError: If Beam is not installed.
+        ValueError: If nothing matches the pattern, or there is no bundle.
+        OSError: If the output folder cannot be written.
+    """
+    from tfpurify.report import require_writable
+
+    try:
+        from trainers import _purification
+    except ImportError as error:
+        raise ImportError(
+            f'Purifying a store needs Beam: `pip install -e ".[beam]"`. Received: {error}'
+        ) from error
+    require_writable(options["output_dir"])
+    counts = _purification.run(options, beam_arguments)
+    logging.info("%s: %s", options["output_dir"], json.dumps(counts))
+    return counts
+
+
+def main():
+    """Runs the command line; what follows `--` is Beam's."""
+    import sys
+
+    arguments = sys.argv[1:]
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    sys.argv = [sys.argv[0], *arguments[:place]]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _flags.run_app(define_flags(), lambda options: purify(options, arguments[place + 1 :]))
+
+
+if __name__ == "__main__":
+    main()
