@@ -14,6 +14,7 @@ from tfpurify.checks import (
     run_checks,
 )
 from tfpurify.comparisons import check_whitebox_strongest, compare_records, with_flags
+from tfpurify.vocabulary import DEFENSE_MODES
 
 CLEAN_RESULT = {
     "n": 1000,
@@ -143,6 +144,39 @@ def test_each_check_of_an_attack_knows_its_limit():
     assert check_randomness({"fixed": 0.5, "fresh": 0.45, "majority": 0.41}) is None
     assert "0.3000 fresh" in check_randomness({"fixed": 0.5, "fresh": 0.3, "majority": 0.5})
     assert check_randomness({"fixed": 0.5, "fresh": None, "majority": 0.5}) is None
+
+
+def searched(tried, **checked):
+    """A record of a search, and its line of diagnostics."""
+    record = {**cell(attack="worst_case", mode="strongest"), "seed": 0, "command": "x"}
+    line, _ = diagnostics.make_diagnostics(
+        {**record, "versions": {}},
+        **{"num_steps": 5, "num_restarts": 1, "first_to_fool": {}, **checked},
+        tried=dict.fromkeys(tried, 100),
+    )
+    return record, line
+
+
+ALL_MODES = [f"pgd:{mode}" for mode in DEFENSE_MODES["puvae"]]
+
+
+@pytest.mark.parametrize(
+    ("tried", "checked", "expected"),
+    [
+        (ALL_MODES, {"fooled_by_more_steps": 0, "full_budget": (1.0, 20)}, ()),
+        (ALL_MODES, {"fooled_by_more_steps": 0, "full_budget": (0.8, 20)}, ("full_budget_fails",)),
+        (ALL_MODES, {"fooled_by_more_steps": 0}, ("not_diagnosed",)),
+        (ALL_MODES, {"full_budget": (1.0, 20)}, ("not_diagnosed",)),
+        (["advgan:a", "square", *(f"fgsm:{mode}" for mode in DEFENSE_MODES["puvae"])], {}, ()),
+        (ALL_MODES[1:], {"fooled_by_more_steps": 0, "full_budget": (1.0, 9)}, ("modes_missing",)),
+    ],
+)
+def test_what_a_line_leaves_out_is_flagged_whenever_it_was_written(tried, checked, expected):
+    record, line = searched(tried, **checked)
+    (found,) = diagnostics.flagged([{**record, "checks": ["modes_missing: once"]}], [line])
+    assert flag_names(found) == expected
+    (unknown,) = diagnostics.flagged([{**record, "checks": ["modes_missing: once"]}], [])
+    assert set(flag_names(unknown)) == {"modes_missing", "not_diagnosed"}
 
 
 def test_every_flag_has_a_meaning():

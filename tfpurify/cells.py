@@ -63,7 +63,8 @@ def cost_text(record):
     """Returns a record's `accuracy_without_attack` with its interval; the record may be None."""
     if record is None:
         return "not measured"
-    return rate_text(accuracy_without_attack(record), record["n"])
+    mark = " †" if "purifier_cost" in flag_names(record) else ""
+    return rate_text(accuracy_without_attack(record), record["n"]) + mark
 
 
 def other_attacks(records, dataset, cell, epsilon=STUDY_EPSILON):
@@ -95,7 +96,7 @@ def attack_row(dataset, cell, record, study, worst=None):
     if record is not None:
         attack = display_attack(record["attack"], record["gradient_mode"])
         if record["robust_accuracy"] is not None:
-            error = rate_text(1 - record["robust_accuracy"], record["n"])
+            error = rate_text(1 - record["robust_accuracy"], record["n"]) + flag_mark(record)
     known = record or worst
     if known is not None:
         cost = rate_text(known["purified_clean_accuracy"], known["n"])

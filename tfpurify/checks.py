@@ -23,8 +23,8 @@ MEANINGS = {
     "were others or stopped earlier: take the single one.",
     "advgan_missing": "An AdvGAN that this attacker would have was not trained: it took no part.",
     "modes_missing": "Not all gradient modes of the defence were tried.",
-    "not_diagnosed": "Nobody checked this attack's gradients, its convergence, and its success "
-    "with a budget of 1.",
+    "not_diagnosed": "Nobody checked all of this attack's gradients, its convergence, and its "
+    "success with a budget of 1.",
     "iterative_below_single_step": "One step did better than many: the gradient misleads, and the "
     "figure is a lower bound.",
     "noise_as_strong": "Random noise of the same size does half as much or more: what is measured "

@@ -155,7 +155,7 @@ def _compare(record, other):
     if is_worst and not other["attack"].startswith("worst_case"):
         yield check_worst_case(record, other)
     is_pair = other["attack"] == "fgsm" and record["attack"] in _ITERATIVE
-    if is_pair and (modes[0] == modes[1] or modes[0] == "strongest"):
+    if is_pair and (modes[0] == modes[1] or "strongest" in modes):
         yield check_iterative_strongest(record, other)
 
 

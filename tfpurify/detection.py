@@ -34,12 +34,12 @@ _IDENTITY = (
 )
 
 
-def reconstruction_errors(purifier, batches):
+def errors_over(batches, purifier):
     """Returns how far a purifier moves each image, the mean squared difference: `(n,)`.
 
     Args:
-        purifier: Callable, images -> images.
         batches: Of images `(batch, height, width, channels)` and labels.
+        purifier: Callable, images -> images.
     """
     return np.concatenate(
         [np.mean(np.square(purifier(images) - images), axis=(1, 2, 3)) for images, _ in batches]

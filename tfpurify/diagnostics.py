@@ -12,11 +12,17 @@ from tfpurify.checks import (
     check_budget_of_one,
     check_converged,
     check_gradient_norms,
+    check_modes,
     check_randomness,
 )
 from tfpurify.comparisons import with_flags
 from tfpurify.files import read_lines_of, replace_lines, write_json_lines
-from tfpurify.vocabulary import CELL_KEYS
+from tfpurify.vocabulary import (
+    CELL_KEYS,
+    DEFENSE_MODES,
+    ITERATIVE_ATTACKS,
+    MEAN_SQUARED,
+)
 
 ATTACKS_FILE = "attacks.jsonl"
 DIAGNOSTIC_KEYS = (
@@ -35,6 +41,7 @@ DIAGNOSTIC_KEYS = (
     "versions",
 )
 _UNDIAGNOSED = "not_diagnosed: no line of attacks.jsonl goes with it"
+_PARTLY = "not_diagnosed: its line of attacks.jsonl says nothing of "
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 _CELL = tuple(key for key in CELL_KEYS if key not in ("data_source", "n"))
 _identity = itemgetter(*_CELL, "gradient_mode", "seed", "command")
@@ -107,14 +114,35 @@ def flagged(records, lines):
     diagnosed = {_identity(line): line for line in lines}
     found = with_flags(records)
     for record in found:
-        record["checks"] = [flag for flag in record["checks"] if not flag.startswith(_UNDIAGNOSED)]
-        line = diagnosed.get(_identity(record)) if _is_search(record) else None
-        if line is None:
-            record["checks"] += [_UNDIAGNOSED] * _is_search(record)
-        elif line["full_budget"] is not None:
-            flag = check_budget_of_one(*line["full_budget"])
-            record["checks"] += [flag] if flag else []
+        line = diagnosed.get(_identity(record))
+        stale = ("not_diagnosed",) if line is None else ("not_diagnosed", "modes_missing")
+        record["checks"] = [flag for flag in record["checks"] if not flag.startswith(stale)]
+        if not _is_search(record):
+            continue
+        flags = [_UNDIAGNOSED] if line is None else _flags_of(record, line)
+        record["checks"] += [flag for flag in flags if flag not in record["checks"]]
     return found
+
+
+def _flags_of(record, line):
+    """Returns the flags that a record's own line raises today, whenever it was written."""
+    names = [key.partition(":")[0] for key in line["tried"]]
+    flags = []
+    if line["full_budget"] is not None:
+        flags.append(check_budget_of_one(*line["full_budget"]))
+    if set(names).intersection(ITERATIVE_ATTACKS):
+        is_budget_known = line["full_budget"] is not None or record["attack"] in MEAN_SQUARED
+        parts = ["success with a budget of 1"] * (not is_budget_known)
+        parts += ["convergence"] * (line["fooled_by_more_steps"] is None)
+        flags += [_PARTLY + " and ".join(parts)] if parts else []
+    modes = [mode for _, _, mode in (key.partition(":") for key in line["tried"]) if mode]
+    if record["gradient_mode"] == "strongest" or (
+        record["attack"].startswith("worst_case") and record["gradient_mode"] is not None
+    ):
+        known = DEFENSE_MODES.get(record["purifier"])
+        known = known or DEFENSE_MODES[record["purifier"].partition("_")[0]]
+        flags = [*flags, check_modes(modes, known)]
+    return [flag for flag in flags if flag]
 
 
 def _is_search(record):

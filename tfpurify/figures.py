@@ -129,7 +129,7 @@ def _draw_worst(axis, place, record):
         return
     rate = 100 * record["attack_success_rate"]
     axis.scatter(place - 0.5, rate, marker="D", color=_WRONG, s=28, zorder=3)
-    words = f"{rate:.1f}{flag_mark(record)}"
+    words = f"{'≥ ' if is_bound(record) else ''}{rate:.1f}{flag_mark(record)}"
     offset = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
     axis.annotate(words, (place - 0.5, rate), fontsize=7, **offset)
 

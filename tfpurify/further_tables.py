@@ -10,6 +10,7 @@ from tfpurify.cells import (
     rate_text,
     success_text,
 )
+from tfpurify.checks import check_interval_width
 from tfpurify.study import (
     SMALL_EPSILON,
     STUDY_CELLS,
@@ -17,6 +18,7 @@ from tfpurify.study import (
     TRANSFER_ARCHITECTURES,
     datasets,
     display,
+    display_attack,
     pick,
     rank,
     study_records,
@@ -67,7 +69,10 @@ def _small_table(records):
 
 def _prior_table(records, distances):
     """Returns DefenseGAN's priors beside each other: how near, what they cost, what they stop."""
-    header = ("Data set", "Prior", "Projection error", "Purified clean accuracy", "Blind ASR")
+    header = (
+        *("Data set", "Prior", "Projection error", "Purified clean accuracy", "Blind ASR"),
+        "Strongest whitebox attack",
+    )
     names = {
         "defensegan": "DCGAN (the study's)",
         "defensegan_fast": "DCGAN, fast projector",
@@ -87,9 +92,25 @@ def _prior_table(records, distances):
                 continue
             cost = rate_text(record["purified_clean_accuracy"], record["n"])
             error = errors.get((dataset, purifier), "not measured")
-            rows.append((display(dataset), name, error, cost, success_text(record)))
+            strongest = _strongest_whitebox(records, dataset, purifier)
+            rows.append((display(dataset), name, error, cost, success_text(record), strongest))
     title = "Table 5. DefenseGAN's priors: mean squared error of clean images, cost and protection"
     return page.Table(title, header, tuple(rows))
+
+
+def _strongest_whitebox(records, dataset, purifier):
+    """Returns the highest success rate of an attacker who knows a purifier, and the attack."""
+    found = [
+        record
+        for record in study_records(records, dataset)
+        if (record["threat_model"], record["purifier"]) == ("whitebox", purifier)
+        and record["attack_success_rate"] is not None
+    ]
+    if not found:
+        return "not measured"
+    worst = max(found, key=lambda record: record["attack_success_rate"])
+    attack = display_attack(worst["attack"], worst["gradient_mode"])
+    return f"{success_text(worst)}, {attack}"
 
 
 def _transfer_tables(records):
@@ -144,11 +165,16 @@ def _frontier_table(frontier):
         if "whitebox_n" in line:
             keys = ("n", "attack_success_rate", "attack_success_rate_low")
             keys += ("attack_success_rate_high",)
-            whitebox = success_text({key: line[f"whitebox_{key}"] for key in keys})
-        blind = success_text(line)
+            whitebox = _frontier_success({key: line[f"whitebox_{key}"] for key in keys})
+        blind = _frontier_success(line)
         rows.append((display(line["dataset"]), line["run"], settings, cost, blind, whitebox))
     title = "Table 7. Choosing the settings: cost and protection on validation images, epsilon 0.2"
     return page.Table(title, header, tuple(rows))
+
+
+def _frontier_success(rates):
+    flag = check_interval_width(rates)
+    return success_text({**rates, "checks": [flag] if flag else []})
 
 
 def _values(frontier, line, name):

@@ -42,12 +42,22 @@ def _replace(text, start, results, end):
     return f"{before}{start}\n{results}\n{end}{after}"
 
 
+def _differs(file, source):
+    print(
+        f"error: the results in {file} are not those of {source}; "
+        "python -m tfpurify.report writes them",
+        file=sys.stderr,
+    )
+    return 1
+
+
 def update_readme(readme, records_path, is_check=False, presets=None):
     """Writes a README's results and figure, the zoo's cards and the presets' docstring.
 
     Args:
         readme: File whose results are updated.
-        records_path: JSON lines file with the records. The figure, `rates.png`, stands in its
+        records_path: JSON lines file with the records, which get the flags that they raise beside
+            each other now. The figure, `rates.png`, stands in its
             folder, and the cards of the models there, `NAME.md` each.
         is_check: Whether to compare, and change nothing.
         presets: Python file whose docstring says how the zoo's models were made, or None.
@@ -55,11 +65,12 @@ def update_readme(readme, records_path, is_check=False, presets=None):
     Returns:
         The exit status: 1 if something differs from the records.
     """
-    from tfpurify.records import read_records
+    from tfpurify.records import read_records, write_records
 
     readme, folder = Path(readme), Path(records_path).parent
     more = read_beside(records_path)
-    found = flagged(read_records(records_path), more["diagnostics"])
+    stored = read_records(records_path)
+    found = flagged(stored, more["diagnostics"])
     text = readme.read_text(encoding="utf-8")
     texts = {readme: readme_with_results(text, found, **more)}
     if presets:
@@ -72,17 +83,16 @@ def update_readme(readme, records_path, is_check=False, presets=None):
         for file, expected in texts.items()
         if not file.exists() or file.read_text(encoding="utf-8") != expected
     }
+    if found != stored:
+        if is_check:
+            return _differs(records_path, "its own lines and attacks.jsonl")
+        write_records(records_path, found)
     figure, digest = folder / RATES, hashlib.sha256(Path(records_path).read_bytes()).hexdigest()
     if not figure.exists() or origin_of(figure) != digest:
         writers[figure] = functools.partial(figure_rates, found, figure, digest)
     for file, write in writers.items():
         if is_check:
-            print(
-                f"error: the results in {file} are not those of {records_path}; "
-                "python -m tfpurify.report writes them",
-                file=sys.stderr,
-            )
-            return 1
+            return _differs(file, records_path)
         write()
     return 0
 

@@ -79,6 +79,8 @@ def summary_lines(records):
             name = "no purifier" if purifier == "none" else display(purifier)
             attack = display_attack(worst["attack"], worst["gradient_mode"])
             bound = " (a lower bound: an approximate gradient)" if is_bound(worst) else ""
+            if purifier != "none" and all(r["threat_model"] != "whitebox" for r in attacked):
+                bound = " (nobody who knows the purifier attacked it)"
             lines.append(
                 f"{display(dataset)}, {name}: {cost_text(most)} right, no attack; "
                 f"strongest attack {attack}, {worst['threat_model']}: "

@@ -24,10 +24,23 @@ PROJECTORS = ("fast", "reference")
 GRADIENT_MODES = ("exact", "truncated", "bpda", "encoder", "soft", "selection")
 # Those whose forward value is not the purifier's: to climb, never to evaluate.
 SURROGATE_MODES = ("soft", "selection")
+# The modes that a defence is attacked through, the strongest that was found first. DefenseGAN's
+# reference is left out of `exact` (200 steps overflow) and `soft` (ten descents on the tape).
+DEFENSE_MODES = {
+    "none": (None,),
+    "puvae": ("soft", "selection", "exact", "bpda"),
+    "puvae_adversarial": ("selection", "soft", "exact", "bpda"),
+    "defensegan": ("truncated", "bpda"),
+    "defensegan_fast": ("exact", "truncated", "soft", "encoder", "bpda"),
+    "jpeg": ("bpda",),
+    "bit_depth": ("bpda",),
+}
 ART_ATTACKS = ("fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "square", "hopskipjump", "pgd_l2")
 # Those that bound the mean squared difference, not the largest one.
 MEAN_SQUARED_ATTACKS = ("latent", "pgd_l2")
 MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")  # a record's words
+# Attacks of steps, whose number may be too small.
+ITERATIVE_ATTACKS = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr", "transfer", *MEAN_SQUARED_ATTACKS)
 ATTACKS = ("noise", "advgan", "pgd", "pgd_eot", "transfer", "latent", *ART_ATTACKS)
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")

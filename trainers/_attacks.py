@@ -14,8 +14,8 @@ from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.study import STUDY_EPSILON
-from tfpurify.vocabulary import ATTACKS, MEAN_SQUARED_ATTACKS
-from trainers import _parts, _plan
+from tfpurify.vocabulary import ATTACKS, BASELINES, DEFENSE_MODES, MEAN_SQUARED_ATTACKS
+from trainers import _parts
 
 PUBLISHED_MEAN_SQUARED = 0.005  # Athalye et al. 2018, section 5.4.2
 NEEDS_NO_GRADIENT = ("noise", "advgan", "transfer", "latent", "square", "hopskipjump")
@@ -56,8 +56,7 @@ class Defence:
         """The gradient modes that an attacker has, the strongest known first."""
         if not self.is_crossed:
             return (None,)
-        kinds = _plan.GRADIENT_MODES
-        return kinds[self.name if self.name in kinds else self.name.partition("_")[0]]
+        return DEFENSE_MODES.get(self.name) or DEFENSE_MODES[self.name.partition("_")[0]]
 
     def target(self, mode=None, **options):
         """Returns what an attacker differentiates."""
@@ -251,8 +250,8 @@ def _latent_search(defence, settings):
 def usual_advgans(defence, epsilon, architecture=None):
     """Returns the AdvGANs that an attacker trains: pairs of name and the command that does.
 
-    Those on the defence, if he knows it, and on the bare classifier; of a black box through
-    surrogates.
+    Those on the defence, if he knows it and it is not one of ART's, and on the bare classifier; of
+    a black box through surrogates.
 
     Args:
         defence: A `Defence`.
@@ -264,7 +263,8 @@ def usual_advgans(defence, epsilon, architecture=None):
             _parts.blackbox_part(defence.dataset, epsilon, distillation)
             for distillation in ("static", "dynamic")
         ]
-    names = [defence.name] * defence.is_crossed + ["none"]
+    is_trainable = defence.is_crossed and defence.name not in BASELINES
+    names = [defence.name] * is_trainable + ["none"]
     return [_parts.attack_part(defence.dataset, epsilon, architecture, name) for name in names]
 
 

@@ -9,11 +9,9 @@ import tensorflow as tf
 from tfpurify import diagnostics
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.losses import UNSATURATED, margin_loss
-from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS
+from tfpurify.vocabulary import ITERATIVE_ATTACKS, MEAN_SQUARED_ATTACKS
 from trainers._attacks import NEEDS_NO_GRADIENT, graph, make_attacks
 
-# Attacks of steps, whose number may be too small.
-_ITERATIVE = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr", "transfer", *MEAN_SQUARED_ATTACKS)
 _WHOLE_STEPS, _WHOLE_IMAGES = 40, 20  # of the attack with a budget of 1
 
 
@@ -39,7 +37,7 @@ def diagnose(defence, modes, settings, record, search, kept):
     if strongest is not None:
         more = _fooled_by_more(defence, settings, strongest, kept)
         if strongest[0] not in MEAN_SQUARED_ATTACKS:
-            whole = _full_budget(defence, settings, strongest, kept)
+            whole = _full_budget(defence, settings, _modes_of(search, strongest[0]), kept)
     draws = defence.is_crossed and defence.fresh is not None
     randomness = _randomness_rates(defence, clean, adversarial, labels) if draws else None
     return diagnostics.make_diagnostics(
@@ -76,21 +74,26 @@ def _gradient_norms(defence, modes, images, labels, settings):
 
 
 def _strongest(search):
-    """Returns name and gradient mode of the iterative attack that fooled most; None without one."""
-    keys = [key for key in search.attacks if key.partition(":")[0] in _ITERATIVE]
+    """Returns the iterative attack that fooled most, as name and modes; None without one."""
+    keys = [key for key in search.attacks if key.partition(":")[0] in ITERATIVE_ATTACKS]
     best = max(keys, key=search.successes.get, default=None)
     if best is None:
         return None
     name, _, mode = best.partition(":")
-    return name, mode or None
+    return name, [mode] if mode else []
+
+
+def _modes_of(search, name):
+    """Returns an attack's name and the gradient modes that it took."""
+    keys = [key.partition(":") for key in search.attacks]
+    return name, [mode for other, _, mode in keys if other == name and mode]
 
 
 def _again(defence, settings, attack, **changes):
-    """Returns the worst case of one attack through one mode, from one other start."""
+    """Returns the worst case of one attack through its modes, from one other start."""
     changed = dataclasses.replace(settings, num_restarts=1, seed=settings.seed + 1000, **changes)
-    name, mode = attack
-    modes = None if mode is None else (mode,)
-    return WorstCase(make_attacks((name,), defence, changed, modes), defence.served)
+    name, modes = attack
+    return WorstCase(make_attacks((name,), defence, changed, modes or None), defence.served)
 
 
 def _fooled_by_more(defence, settings, attack, kept):

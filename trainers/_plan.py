@@ -71,18 +71,6 @@ class Cell:
         return [role for role in (self.classifier, purifier, prior, self.attacker) if role]
 
 
-# The modes that a defence is attacked through, the strongest that was found first. DefenseGAN's
-# reference is left out of `exact` (200 steps overflow) and `soft` (ten descents on the tape).
-GRADIENT_MODES = {
-    "none": (None,),
-    "puvae": ("soft", "selection", "exact", "bpda"),
-    "puvae_adversarial": ("selection", "soft", "exact", "bpda"),
-    "defensegan": ("truncated", "bpda"),
-    "defensegan_fast": ("exact", "truncated", "soft", "encoder", "bpda"),
-    "jpeg": ("bpda",),
-    "bit_depth": ("bpda",),
-}
-
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
 _ADVERSARIAL_DATASETS = ("mnist", "fashion_mnist")  # whose adversarial PuVAEs are shipped
 
@@ -152,7 +140,19 @@ def pgd_cells(dataset):
 
 def worst_case_cells(dataset):
     """Returns the cells in which the worst case over attacks stands beside AdvGAN."""
-    return [Cell("whitebox", purifier, "worst_case") for purifier in _purifiers(dataset)]
+    found = [
+        Cell(threat_model, purifier, "worst_case")
+        for threat_model in ("blind", "whitebox")
+        for purifier in _purifiers(dataset)
+        if (threat_model, purifier) != ("blind", "none")
+    ]
+    if dataset == "cifar10":
+        found += [
+            dataclasses.replace(cell, attack="worst_case", attacker=None, epsilon=SMALL_EPSILON)
+            for cell in _SMALL_EPSILON_CELLS
+            if cell.threat_model in ("blind", "whitebox")
+        ]
+    return found
 
 
 def _purifiers(dataset):

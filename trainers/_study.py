@@ -11,7 +11,8 @@ from tfpurify.attacks.pgd import PGD
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.defensegan import DefenseGAN
-from tfpurify.vocabulary import STUDY_CLASSIFIERS
+from tfpurify.study import SMALL_EPSILON
+from tfpurify.vocabulary import DEFENSE_MODES, STUDY_CLASSIFIERS
 from trainers import _attacks, _configuration, _parts, _plan
 from trainers._progress import Progress
 from trainers._watched import Watched
@@ -98,7 +99,7 @@ class Study:
         return [
             (cell, mode)
             for cell in cells
-            for mode in _plan.GRADIENT_MODES[cell.purifier]
+            for mode in DEFENSE_MODES[cell.purifier]
             if not asked or mode in asked
         ]
 
@@ -128,7 +129,7 @@ class Study:
             seconds += self.options["pgd_steps"] * step_seconds
         elif cell.attack == "worst_case":
             stand_in = "defensegan_fast" if cell.purifier == "defensegan" else _kind(cell)
-            steps = self.options["worst_case_steps"] * len(_plan.GRADIENT_MODES[stand_in])
+            steps = self.options["worst_case_steps"] * len(DEFENSE_MODES[stand_in])
             seconds += steps * _PGD_STEP_SECONDS[stand_in]
         elif cell.threat_model == "whitebox":
             seconds /= 2  # its clean images were purified for the blind cell
@@ -200,11 +201,11 @@ class Study:
     def _worst_case(self, cell):
         """Returns the AdvGANs on the defence and on the bare classifier, and PGD in all modes.
 
-        The reference is given the images that PGD makes for its fast projector, as its own
-        gradient takes 0.2 s an image and step.
+        A blind attacker has those of the bare classifier. The reference is given the images that
+        PGD makes for its fast projector, as its own gradient takes 0.2 s an image and step.
         """
-        is_reference = cell.purifier == "defensegan"
-        defence = _attacks.Defence(self.dataset, cell.purifier, "whitebox", self.classifier)
+        is_reference = (cell.purifier, cell.threat_model) == ("defensegan", "whitebox")
+        defence = _attacks.Defence(self.dataset, cell.purifier, cell.threat_model, self.classifier)
         if cell.purifier != "none":
             defence.purifier = self._deployed(cell.purifier)
         if is_reference and self._lacking(_FAST.roles):
@@ -226,7 +227,8 @@ class Study:
         return WorstCase(attacks, defence.served)
 
     def _worst_case_fields(self, cell):
-        mode = None if cell.purifier in ("none", "defensegan") else "strongest"
+        is_crossed = cell.threat_model == "whitebox" and cell.purifier not in ("none", "defensegan")
+        mode = "strongest" if is_crossed else None
         return {"gradient_mode": mode, "seed": self.options["seed"] or 0}
 
     def _advgan_preset(self, cell):
@@ -324,8 +326,10 @@ class Study:
 
 
 def _advgan_roles(cell):
-    """Returns the roles of the AdvGANs that an attacker of a whitebox cell has."""
-    return dict.fromkeys((f"whitebox_{cell.purifier}", "whitebox_none"))
+    """Returns the roles of the AdvGANs that the attacker of a worst case has."""
+    names = ["none"] if cell.threat_model == "blind" else [cell.purifier, "none"]
+    suffix = "_small" if cell.epsilon == SMALL_EPSILON else ""
+    return dict.fromkeys(f"whitebox_{name}{suffix}" for name in names)
 
 
 def _kind(cell):

@@ -78,7 +78,7 @@ def attack(options):
         ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
     """
     from tfpurify import data
-    from tfpurify.comparisons import with_flags
+    from tfpurify.diagnostics import flagged
     from tfpurify.study import STUDY_EPSILON
     from trainers import _attacks
 
@@ -95,14 +95,15 @@ def attack(options):
     source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
     images = data.load_dataset(dataset, options["split"], options["data_dir"], source)
     images = images.take(options["limit"]).batch(options["batch_size"])
-    found = []
+    found, lines = [], []
     for epsilon in options["epsilon"] or [usual]:
         record, line = _measure(defence, modes, float(epsilon), images, source, options)
         found.append(record)
+        lines += [line] if line is not None else []
         if options["results_file"]:
             _write(Path(options["results_file"]), found, line)
         else:
-            found = with_flags(found)
+            found = flagged(found, lines)
         for flag in set(found[-1]["checks"]).difference(record["checks"]):
             logging.warning("Check raised: %s", flag)
         print(json.dumps(found[-1], indent=2))
@@ -142,7 +143,8 @@ def _measure(defence, modes, epsilon, batches, source, options):
     if "advgan" in options["attack"]:
         more = (options["output_dir"], options["advgans"], options["classifier"])
         advgans, missing = _attacks.load_advgans(defence, epsilon, *more)
-        own, _ = _attacks.usual_advgans(defence, epsilon, options["classifier"])[0]
+        if options["defense"] not in vocabulary.BASELINES:
+            own, _ = _attacks.usual_advgans(defence, epsilon, options["classifier"])[0]
     attacks = _attacks.make_attacks(options["attack"], defence, settings, modes, advgans)
     search = WorstCase(attacks, defence.served)
     kept = _Kept(search)
@@ -172,7 +174,8 @@ def _measure(defence, modes, epsilon, batches, source, options):
     line, raised = None, []
     if options["diagnose"]:
         line, raised = _diagnose.diagnose(defence, modes, settings, record, search, kept)
-    left_out = checks.check_modes(used, defence.modes) if len(used) > 1 else None
+    is_worst = len(used) > 1 or (used and record["attack"].startswith("worst_case"))
+    left_out = checks.check_modes(used, defence.modes) if is_worst else None
     for flag in (checks.check_advgans(missing), left_out, *raised):
         if flag is not None:
             logging.warning("Check raised: %s", flag)

@@ -86,7 +86,7 @@ def export(options):
         source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
         images = data.load_dataset(dataset, "validation", options["data_dir"], source)
         batches = images.take(options["calibration_examples"]).batch(50)
-        errors = detection.reconstruction_errors(purifier, batches)
+        errors = detection.errors_over(batches, purifier)
         threshold = float(np.quantile(errors, 1.0 - _FALSE_ALARMS))
         words = f"{len(errors)} clean validation images ({source})"
         card = _card(name, parts, output_dir, (threshold, words))

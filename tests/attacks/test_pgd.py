@@ -181,3 +181,13 @@ def test_bad_settings_are_refused(arguments, message):
 def test_bad_images_are_refused(images, labels):
     with pytest.raises(ValueError, match="images"):
         pgd(linear, images, labels, epsilon=0.1, num_steps=1)
+
+
+def test_of_two_iterates_with_a_penalty_the_smaller_one_is_kept():
+    images, labels = np.full((1, *SHAPE), 0.5, "float32"), np.array([1])
+
+    def penalty(images):
+        return 20.0 + 10.0 * tf.reduce_mean(tf.abs(images - 0.7), axis=(1, 2, 3))
+
+    attacked = PGD(linear, 0.3, num_steps=60, penalty=penalty)(images, labels)
+    assert float(penalty(attacked)[0]) < 20.5 < float(penalty(images)[0])

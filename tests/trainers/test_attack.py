@@ -75,6 +75,8 @@ def test_what_fails_with_a_budget_of_one_says_so_also_at_smaller_ones(tmp_path):
     small, whole = printed
     assert whole["attack_success_rate"] < 0.95
     assert "full_budget_fails" in flag_names(small) and "full_budget_fails" in flag_names(whole)
+    unwritten = attack.attack({**OPTIONS, **options, "epsilon": ["0.02"], "diagnose": True})
+    assert "full_budget_fails" in flag_names(unwritten[0])
 
 
 def test_random_noise_knows_nothing_and_does_little():
@@ -139,7 +141,9 @@ def test_a_blind_attacker_climbs_the_classifier_alone():
 def test_an_advgan_that_nobody_trained_is_flagged_and_several_are_a_worst_case():
     alone = measure(defense="bit_depth", attack=["advgan"], limit=10)
     assert (alone["attack"], alone["gradient_mode"]) == ("worst_case", None)
-    assert "advgan_missing: advgan_mnist_whitebox_bit_depth" in alone["checks"]
+    assert "advgan_missing" not in flag_names(alone)  # nobody can train one through ART's
+    wide = measure(dataset="cifar10", defense="defensegan_wide", attack=["advgan"], limit=1)
+    assert "advgan_missing: advgan_cifar10_whitebox_defensegan_wide" in wide["checks"]
     both = measure(defense="puvae", attack=["advgan"], limit=10)
     assert (both["attack"], both["gradient_mode"]) == ("worst_case", None)
     assert "advgan_missing" not in flag_names(both)

@@ -8,6 +8,7 @@ from tfpurify.data import validate_images
 from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon, require_gradient
 from tfpurify.vocabulary import SURROGATE_MODES
 
+_PENALIZED = 1e6  # above all margins of logits; float32 tells penalties beside it apart
 _FLOOR = 1.0  # below which a margin counts no more where there is a penalty
 
 
@@ -140,7 +141,7 @@ class PGD:
 
 def _judge(margin, penalty):
     """Returns by what iterates are compared: the margin, or past all margins, the penalty."""
-    return margin if penalty is None else tf.where(penalty > 0, UNSATURATED + penalty, margin)
+    return margin if penalty is None else tf.where(penalty > 0, _PENALIZED + penalty, margin)
 
 
 def _keep_lower(best, best_margin, images, margin):
