@@ -164,7 +164,7 @@ class Study:
         if cell.attack == "worst_case":
             flag = checks.check_advgans(self._lacking(_advgan_roles(cell)))
             record["checks"] += [flag] if flag else []
-        if cell.threat_model == "blind" and cell.architecture is None:
+        if (cell.threat_model, cell.attack) == ("blind", "advgan") and cell.architecture is None:
             errors = {kind: purifier.errors(kind) for kind in ("clean", "adversarial")}
             seconds = purifier.seconds_per_image()
             self.distances.append(distances.make_distances(record, errors, seconds))

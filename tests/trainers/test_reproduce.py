@@ -107,6 +107,8 @@ def test_every_cell_is_measured_once(report_of):
         ("whitebox", "puvae", "pgd", "bpda"),
         ("whitebox", "defensegan", "pgd", "bpda"),
         ("whitebox", "defensegan", "pgd", "truncated"),
+        ("blind", "puvae", "worst_case", None),
+        ("blind", "defensegan", "worst_case", None),
         ("whitebox", "none", "worst_case", None),
         ("whitebox", "puvae", "worst_case", "strongest"),
         ("whitebox", "defensegan", "worst_case", None),
@@ -121,10 +123,10 @@ def test_every_cell_is_measured_once(report_of):
     }
 
 
-def test_what_a_purifier_moves_is_measured_beside_each_blind_cell(report_of):
+def test_what_a_purifier_moves_is_measured_beside_each_blind_advgan(report_of):
     records, folder = report_of
     lines = read_distances(folder / "report" / "distances.jsonl")
-    blind = [record for record in records if record["threat_model"] == "blind"]
+    blind = [r for r in records if (r["threat_model"], r["attack"]) == ("blind", "advgan")]
     assert [line["purifier"] for line in lines] == [record["purifier"] for record in blind]
     for line, record in zip(lines, blind, strict=True):
         assert line["n"] == record["n"] == sum(line["clean_counts"])
