@@ -101,14 +101,10 @@ def _define_puvae():
     )
     flags.DEFINE_integer("attack_steps", None, "Steps of that attack.", lower_bound=1)
     flags.DEFINE_bool(
-        "attacks_classifier", None, "Whether every other attack goes through the classifier."
-    )
-    flags.DEFINE_integer(
-        "classifier_attack_steps", None, "Steps of those; attack_steps.", lower_bound=1
+        "attacks_classifier", None, "Whether every fourth attack goes through the classifier."
     )
     for name, words in (("selection_weight", "loss on the choice"), ("clean_weight", "clean loss")):
         flags.DEFINE_float(name, None, f"Weight of the {words}.", lower_bound=0.0)
-    _define_soft_candidates()
 
 
 def _define_epsilon():

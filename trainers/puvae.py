@@ -10,10 +10,8 @@ _ADVERSARIAL_ARGUMENTS = (
     "epsilon_warmup_steps",
     "attack_steps",
     "attacks_classifier",
-    "classifier_attack_steps",
     "selection_weight",
     "clean_weight",
-    "soft_candidates",
 )
 
 

@@ -1,4 +1,4 @@
-"""Adversarial training attacks through the soft choice, within its bound, and learns from it."""
+"""Adversarial training attacks choice and classification within its bound, and learns from it."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfpurify.losses import margin_loss
 from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
-from tfpurify.purifiers.base import candidate_errors, soft_logits
+from tfpurify.purifiers.base import candidate_errors
 
 SHAPE = (8, 8, 1)
 
@@ -27,18 +27,30 @@ def make(small_classifier):
     return make
 
 
-def margins(model, images, labels):
-    logits = soft_logits(images, model.candidates(images), model.classifier, model.temperature)
-    return margin_loss(logits, labels, kappa=1e9).numpy()
-
-
-def test_the_attack_lowers_the_margin_within_its_bound(make, small_batch):
+@pytest.mark.parametrize("attacked_part", ["_choice", "_classification"])
+def test_an_attack_lowers_its_margin_within_its_bound(make, small_batch, attacked_part):
     images, labels = tf.constant(small_batch[0]), small_batch[1]
     model = make()
-    attacked = model._attack(images, labels, 0.2, 10, 0, model._soft_logits)
+    logits_of = getattr(model, attacked_part)
+    attacked = model._attack(images, labels, 0.2, 10, 0, logits_of)
     assert np.abs(attacked - images).max() <= 0.2 + 1e-6
     assert np.all((attacked >= 0) & (attacked <= 1))
-    assert np.all(margins(model, attacked, labels) < margins(model, images, labels))
+    before, after = (
+        margin_loss(logits_of(inputs, labels), labels, kappa=1e9).numpy()
+        for inputs in (images, attacked)
+    )
+    assert np.all(after < before)
+
+
+def test_what_is_attacked_is_what_is_served(make, small_batch):
+    images, labels = tf.constant(small_batch[0]), small_batch[1]
+    model = make()
+    errors = candidate_errors(images, model.candidates(images)).numpy()
+    scores = model._choice(images, labels)
+    np.testing.assert_allclose(scores, -errors / model.temperature, rtol=1e-4)
+    own = model.candidates(images).numpy()[np.arange(len(labels)), labels]
+    expected = model.classifier(own)
+    np.testing.assert_allclose(model._classification(images, labels), expected, atol=1e-5)
 
 
 def test_a_step_moves_encoder_and_decoder_and_never_the_classifier(
@@ -55,7 +67,7 @@ def test_the_loss_is_the_weighted_sum_of_its_four_parts(make, small_batch):
     images, labels = tf.constant(small_batch[0]), small_batch[1]
     weights = {"reconstruction_weight": 2.0, "kl_weight": 3.0, "classification_weight": 0.5}
     model = make(**weights, selection_weight=0.7)
-    attacked = model._attack(images, labels, 0.2, 2, 0, model._scores)
+    attacked = model._attack(images, labels, 0.2, 2, 0, model._choice)
     parts = model._adversarial_losses(images, attacked, labels, 0.0, training=False)
     scores = -candidate_errors(attacked, model.candidates(attacked)) / model.temperature
     log_shares = tf.nn.log_softmax(scores).numpy()[np.arange(len(labels)), labels]
@@ -81,21 +93,17 @@ def test_the_bound_rises_over_the_warm_up(make, small_batch):
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, [("_soft_logits", 5), ("_scores", 5)] * 2),
-        ({"classifier_attack_steps": 2}, [("_soft_logits", 2), ("_scores", 5)] * 2),
-        ({"attacks_classifier": False}, [("_scores", 5)] * 4),
-    ],
+    ("attacks_classifier", "expected"),
+    [(True, ["_classification", *["_choice"] * 3] * 2), (False, ["_choice"] * 8)],
 )
-def test_every_other_attack_goes_through_the_classifier(make, small_batch, options, expected):
+def test_every_fourth_attack_is_on_the_classification(
+    make, small_batch, attacks_classifier, expected
+):
     taken = []
-    model = make(attack_steps=5, **options)
+    model = make(attacks_classifier=attacks_classifier)
     attack = model._attack
-    model._attack = lambda *arguments: (
-        taken.append((arguments[-1].__name__, arguments[3])) or attack(*arguments)
-    )
-    for _ in range(4):
+    model._attack = lambda *arguments: taken.append(arguments[-1].__name__) or attack(*arguments)
+    for _ in range(8):
         model.train_step((tf.constant(small_batch[0]), small_batch[1]))
     assert taken == expected
 
@@ -108,8 +116,8 @@ def test_an_image_has_to_hold_against_all_that_training_attacks(
     model = make(attacks_classifier=attacks_classifier)
     black = tf.zeros_like(images)
     attacks = {
-        "_soft_logits": tf.concat([black[:1], images[1:]], axis=0),
-        "_scores": tf.concat([images[:1], black[1:2], images[2:]], axis=0),
+        "_classification": tf.concat([black[:1], images[1:]], axis=0),
+        "_choice": tf.concat([images[:1], black[1:2], images[2:]], axis=0),
     }
     model._attack = lambda *arguments: attacks[arguments[-1].__name__]
     logits = tf.one_hot(labels, 10)
@@ -161,10 +169,9 @@ def test_training_raises_the_accuracy_under_attack(make):
         {"epsilon": 0.0},
         {"epsilon": 1.5},
         {"attack_steps": 0},
-        {"classifier_attack_steps": 0},
         {"clean_weight": -1},
         {"temperature": 0.0},
-        {"soft_candidates": 0},
+        {"training_noise": -1.0},
         {"epsilon_warmup_steps": -1},
         {"selection_weight": -0.5},
     ],
@@ -176,9 +183,9 @@ def test_bad_arguments_are_refused(make, options):
 
 
 def test_its_configuration_rebuilds_it(make, small_batch):
-    model = make(epsilon=0.3, attack_steps=5, soft_candidates=2)
+    model = make(epsilon=0.3, attack_steps=5, training_noise=0.5)
     again = AdversarialPuVAE.from_config(model.get_config())
-    assert (again.epsilon, again.attack_steps, again.soft_candidates) == (0.3, 5, 2)
+    assert (again.epsilon, again.attack_steps, again.training_noise) == (0.3, 5, 0.5)
     again.build()
     again.set_weights(model.get_weights())
     np.testing.assert_allclose(again(small_batch[0]), model(small_batch[0]), atol=1e-6)

@@ -8,9 +8,10 @@ from keras import layers, ops
 
 from tfpurify import losses
 from tfpurify.layers import BatchNormalization
-from tfpurify.purifiers.base import selection_logits, soft_logits
+from tfpurify.purifiers.base import selection_logits
 from tfpurify.purifiers.puvae import PuVAE
 
+_CLASSIFIER_PERIOD = 4  # steps of which one attacks the classifier, which is easier to protect
 _VALIDATION_STEPS = 20  # of each attack that `adversarial_accuracy` is measured under
 
 
@@ -19,8 +20,9 @@ class AdversarialPuVAE(PuVAE):
     """`PuVAE`, trained on images that are attacked through its own choice of a candidate.
 
     Each step attacks its images by a few steps of L-inf PGD on the margin of the scores
-    -errors / temperature by which the candidates are chosen, and every other step, if
-    `attacks_classifier`, on that of the soft logits (the gradient mode `soft`). It then minimises
+    -errors / temperature by which the candidates are chosen, and every fourth step, if
+    `attacks_classifier`, on that of the classifier's logits of the true label's candidate: an image
+    is lost where either is. It then minimises
 
         w_RC L_RC + w_KL L_KL + w_CE L_CE + w_S CE(-errors / temperature, y)
 
@@ -33,15 +35,14 @@ class AdversarialPuVAE(PuVAE):
         epsilon: L-inf bound of the attack, in (0, 1].
         epsilon_warmup_steps: Steps over which the bound rises from 0.
         attack_steps: Of the attack, >= 1; each of 2.5 * epsilon / attack_steps.
-        attacks_classifier: Whether every other step's attack goes through the classifier.
-        classifier_attack_steps: Of the attack through the classifier, whose steps take three times
-            as long, >= 1; `attack_steps` if None.
+        attacks_classifier: Whether every fourth step's attack goes through the classifier.
+        training_noise: Scale of the latent noise in training; none, unlike `PuVAE`'s. Trained with
+            noise, the decoder's images of noisy codes are recognised whatever the attack, and those
+            of the codes' means, which are served, are not.
         selection_weight: w_S.
         clean_weight: Of the clean images' loss beside the attacked ones'; the sum is divided by
             1 + clean_weight.
         temperature: Of the scores, in units of the mean squared error.
-        soft_candidates: How many of the nearest candidates an attack through the classifier
-            classifies and mixes; all if None.
         **kwargs: `PuVAE`'s. `input_noise` and `classification_labels` have no part in this
             training.
 
@@ -68,25 +69,20 @@ class AdversarialPuVAE(PuVAE):
         epsilon_warmup_steps=0,
         attack_steps=7,
         attacks_classifier=True,
-        classifier_attack_steps=None,
+        training_noise=0.0,
         selection_weight=1.0,
         clean_weight=0.0,
         temperature=0.005,
-        soft_candidates=2,
         **kwargs,
     ):
-        super().__init__(image_shape, **kwargs)
+        super().__init__(image_shape, training_noise=training_noise, **kwargs)
         losses.require_epsilon(epsilon)
-        if classifier_attack_steps is None:
-            classifier_attack_steps = attack_steps
         for name, value, is_fine in (
             ("attack_steps", attack_steps, attack_steps > 0),
-            ("classifier_attack_steps", classifier_attack_steps, classifier_attack_steps > 0),
             ("epsilon_warmup_steps", epsilon_warmup_steps, epsilon_warmup_steps >= 0),
             ("selection_weight", selection_weight, selection_weight >= 0),
             ("clean_weight", clean_weight, clean_weight >= 0),
             ("temperature", temperature, temperature > 0),
-            ("soft_candidates", soft_candidates, soft_candidates is None or soft_candidates > 0),
         ):
             if not is_fine:
                 bound = ">=" if name.endswith(("weight", "warmup_steps")) else ">"
@@ -95,11 +91,9 @@ class AdversarialPuVAE(PuVAE):
         self.epsilon_warmup_steps = epsilon_warmup_steps
         self.attack_steps = attack_steps
         self.attacks_classifier = attacks_classifier
-        self.classifier_attack_steps = classifier_attack_steps
         self.selection_weight = selection_weight
         self.clean_weight = clean_weight
         self.temperature = temperature
-        self.soft_candidates = soft_candidates
         self.loss_trackers["selection_loss"] = keras.metrics.Mean(name="selection_loss")
         self.adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
 
@@ -138,29 +132,26 @@ class AdversarialPuVAE(PuVAE):
     def _attack_in_training(self, images, labels, step):
         progress = ops.cast(step + 1, "float32") / max(1, self.epsilon_warmup_steps)
         epsilon = self.epsilon * ops.minimum(progress, 1.0)
-
-        def attack(num_steps, classify):
-            return self._attack(images, labels, epsilon, num_steps, step, classify)
-
+        search = (images, labels, epsilon, self.attack_steps, step)
         if not self.attacks_classifier:
-            return attack(self.attack_steps, self._scores)
+            return self._attack(*search, self._choice)
         return tf.cond(
-            step % 2 == 0,
-            lambda: attack(self.classifier_attack_steps, self._soft_logits),
-            lambda: attack(self.attack_steps, self._scores),
+            step % _CLASSIFIER_PERIOD == 0,
+            lambda: self._attack(*search, self._classification),
+            lambda: self._attack(*search, self._choice),
         )
 
     def test_step(self, data):
         """Returns the losses under attack, and the accuracies.
 
         `adversarial_accuracy` counts the images that hold against attacks of 20 steps on all that
-        training attacks: the choice of a candidate, and the classifier. The losses are under the
-        last of them.
+        training attacks: the choice of a candidate, and its classification. The losses are under
+        the last of them.
         """
         images, labels = data
 
-        def attack(classify):
-            return self._attack(images, labels, self.epsilon, _VALIDATION_STEPS, 0, classify)
+        def attack(logits_of):
+            return self._attack(images, labels, self.epsilon, _VALIDATION_STEPS, 0, logits_of)
 
         def logits(inputs):
             return self.classifier(self(inputs), training=False)
@@ -169,8 +160,8 @@ class AdversarialPuVAE(PuVAE):
             return ops.argmax(logits(inputs), axis=-1) == ops.cast(labels, "int32")
 
         holds = True
-        for classify in (self._scores, self._soft_logits)[: 1 + self.attacks_classifier]:
-            attacked = attack(classify)
+        for logits_of in (self._choice, self._classification)[: 1 + self.attacks_classifier]:
+            attacked = attack(logits_of)
             holds &= is_right(attacked)
         step_losses = self._adversarial_losses(images, attacked, labels, 0.0, training=False)
         logs = self._update_trackers(step_losses)
@@ -202,12 +193,14 @@ class AdversarialPuVAE(PuVAE):
     def _scores(self, images, candidates):
         return selection_logits(images, candidates, self.temperature)
 
-    def _soft_logits(self, images, candidates):
-        return soft_logits(
-            images, candidates, self.classifier, self.temperature, self.soft_candidates
-        )
+    def _choice(self, images, labels):
+        return self._scores(images, self.candidates(images))
 
-    def _attack(self, images, labels, epsilon, num_steps, seed, classify):
+    def _classification(self, images, labels):
+        reconstructions, _, _ = self.reconstruct(images, labels, 0.0)
+        return self.classifier(reconstructions, training=False)
+
+    def _attack(self, images, labels, epsilon, num_steps, seed, logits_of):
         """Returns images attacked from a random start.
 
         Args:
@@ -216,7 +209,7 @@ class AdversarialPuVAE(PuVAE):
             epsilon: L-inf bound.
             num_steps: Of the attack.
             seed: Of its start.
-            classify: Function of images and their candidates -> logits, whose margin falls.
+            logits_of: Function of images and labels -> logits, whose margin falls.
         """
         low, high = ops.maximum(images - epsilon, 0.0), ops.minimum(images + epsilon, 1.0)
         seed = tf.random.fold_in([self.seed, 3], tf.cast(seed, "int32"))
@@ -225,7 +218,7 @@ class AdversarialPuVAE(PuVAE):
         def move(step, attacked):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(attacked)
-                logits = classify(attacked, self.candidates(attacked))
+                logits = logits_of(attacked, labels)
                 margin = ops.sum(losses.margin_loss(logits, labels, losses.UNSATURATED))
             gradient = losses.require_gradient(tape.gradient(margin, attacked), "the purifier")
             attacked = attacked - 2.5 * epsilon / num_steps * ops.sign(gradient)
@@ -249,9 +242,7 @@ class AdversarialPuVAE(PuVAE):
             "epsilon_warmup_steps": self.epsilon_warmup_steps,
             "attack_steps": self.attack_steps,
             "attacks_classifier": self.attacks_classifier,
-            "classifier_attack_steps": self.classifier_attack_steps,
             "selection_weight": self.selection_weight,
             "clean_weight": self.clean_weight,
             "temperature": self.temperature,
-            "soft_candidates": self.soft_candidates,
         }
