@@ -100,6 +100,7 @@ _DISPLAY = {
     "jpeg": "JPEG (ART)",
     "advgan": "AdvGAN",
     "pgd": "PGD",
+    "pgd_targeted": "PGD (targeted)",
     "pgd_eot": "PGD (EOT)",
     "pgd_l2": "PGD (L2)",
     "apgd_ce": "APGD-CE",

@@ -40,8 +40,11 @@ ART_ATTACKS = ("fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "square", "hopskipjump", 
 MEAN_SQUARED_ATTACKS = ("latent", "pgd_l2")
 MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")  # a record's words
 # Attacks of steps, whose number may be too small.
-ITERATIVE_ATTACKS = ("pgd", "pgd_eot", "apgd_ce", "apgd_dlr", "transfer", *MEAN_SQUARED_ATTACKS)
-ATTACKS = ("noise", "advgan", "pgd", "pgd_eot", "transfer", "latent", *ART_ATTACKS)
+ITERATIVE_ATTACKS = (
+    *("pgd", "pgd_targeted", "pgd_eot", "apgd_ce", "apgd_dlr", "transfer"),
+    *MEAN_SQUARED_ATTACKS,
+)
+ATTACKS = ("noise", "advgan", "pgd", "pgd_targeted", "pgd_eot", "transfer", "latent", *ART_ATTACKS)
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")
 PRIOR_LOSSES = ("dcgan", "wgan-gp")

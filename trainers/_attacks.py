@@ -202,14 +202,8 @@ def _make(name, defence, settings, mode):
     options = {}
     if mode == "soft":
         options["soft_candidates"] = settings.soft_candidates
-    if name == "pgd":
-        starts = {}
-        for start in range(restarts):
-            if mode == "soft":
-                options["temperature"] = _TEMPERATURES[start % len(_TEMPERATURES)]
-            target = defence.target(mode, **options)
-            starts[start] = PGD(target, epsilon, steps, seed=settings.seed + start)
-        return WorstCase(starts, defence.served) if restarts > 1 else starts[0]
+    if name in ("pgd", "pgd_targeted"):
+        return _pgd(name, defence, settings, mode, options)
     if name == "pgd_eot":
         fresh = defence.fresh
         if fresh is None or not defence.is_crossed:
@@ -228,6 +222,22 @@ def _make(name, defence, settings, mode):
     shape = defence.classifier.image_shape
     steps = max(1, round(steps * _SHARE_OF_STEPS.get(name, 1.0)))
     return ARTAttack(name, target, shape, epsilon, steps, restarts, settings.seed)
+
+
+def _pgd(name, defence, settings, mode, options):
+    """Returns PGD from each random start, or under each other class in turn."""
+    epsilon, steps, found = settings.epsilon, settings.num_steps, []
+    if name == "pgd_targeted":
+        target = defence.target(mode, **options)
+        ranks = range(1, defence.classifier.num_classes)
+        found = [PGD(target, epsilon, steps, seed=settings.seed, target_rank=r) for r in ranks]
+    else:
+        for start in range(settings.num_restarts):
+            if mode == "soft":
+                options["temperature"] = _TEMPERATURES[start % len(_TEMPERATURES)]
+            target = defence.target(mode, **options)
+            found.append(PGD(target, epsilon, steps, seed=settings.seed + start))
+    return WorstCase(dict(enumerate(found)), defence.served) if len(found) > 1 else found[0]
 
 
 def _latent_search(defence, settings):

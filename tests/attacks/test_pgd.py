@@ -191,3 +191,22 @@ def test_of_two_iterates_with_a_penalty_the_smaller_one_is_kept():
 
     attacked = PGD(linear, 0.3, num_steps=60, penalty=penalty)(images, labels)
     assert float(penalty(attacked)[0]) < 20.5 < float(penalty(images)[0])
+
+
+def three_classes(images):
+    """Logits of which the second class is the nearest and the third the easier one."""
+    mean = tf.reduce_mean(images, axis=(1, 2, 3))
+    return tf.stack([0.5 + 0.0 * mean, 0.4 - 0.1 * (mean - 0.5), 4.0 * (mean - 0.5)], axis=1)
+
+
+@pytest.mark.parametrize(("rank", "fools"), [(None, False), (1, False), (2, True)])
+def test_each_class_can_be_the_target(rank, fools):
+    images, labels = np.full((2, *SHAPE), 0.5, "float32"), np.zeros(2, "int64")
+    attacked = PGD(three_classes, 0.2, 20, step_size=0.02, seed=3, target_rank=rank)(images, labels)
+    assert np.abs(attacked - images).max() <= 0.2 + 1e-6
+    assert np.all((margin(three_classes, attacked, labels) < 0) == fools)
+
+
+def test_a_target_rank_below_one_is_refused():
+    with pytest.raises(ValueError, match="`target_rank` must be >= 1. Received: target_rank=0"):
+        PGD(linear, 0.2, target_rank=0)

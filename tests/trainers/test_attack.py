@@ -79,6 +79,16 @@ def test_what_fails_with_a_budget_of_one_says_so_also_at_smaller_ones(tmp_path):
     assert "full_budget_fails" in flag_names(unwritten[0])
 
 
+def test_each_other_class_is_a_target_in_turn(tmp_path):
+    options = {"attack": ["pgd_targeted"], "epsilon": ["0.1"], "limit": 10}
+    path = tmp_path / "results.jsonl"
+    found = measure(**options, results_file=path, diagnose=True)
+    assert (found["attack"], found["n"]) == ("pgd_targeted", 10)
+    assert found["attack_success_rate"] >= rate(**{**options, "attack": ["fgsm"]})
+    (line,) = read_diagnostics(tmp_path / ATTACKS_FILE)
+    assert line["fooled_by_more_steps"] is not None and line["full_budget"] is not None
+
+
 def test_random_noise_knows_nothing_and_does_little():
     small = {"epsilon": ["0.1"]}
     noise = measure(attack=["noise"], threat_model="blackbox", **small)

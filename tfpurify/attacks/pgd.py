@@ -33,13 +33,17 @@ class PGD:
         penalty: Optional callable, images -> `(batch,)` >= 0: what else the attack has to stay
             clear of, such as a detector. The gradient is that of its sum with the margin, which
             counts no lower than -1 then; of the iterates, one without a penalty is always better.
+        target_rank: Which other class the true one is pushed under: the one whose logit at the
+            clean image is the rank-th highest of the others, from 1. None: at each step whichever
+            is highest. It decides the gradient alone, not which iterate is best.
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
             for a whole batch; names the layer in which it died.
 
     Source: Madry et al. (2018), "Towards Deep Learning Models Resistant to Adversarial Attacks";
-        the loss is f6 of Carlini & Wagner (2017) without its floor.
+        the loss is f6 of Carlini & Wagner (2017) without its floor; one target at a time as in
+        Gowal et al. (2019), "An Alternative Surrogate Loss for PGD-based Adversarial Testing".
     Differs from the paper: the margin of the logits instead of the cross entropy, because it does
         not vanish where the softmax saturates; the best iterate instead of the last.
     """
@@ -53,6 +57,7 @@ class PGD:
         seed=0,
         evaluation_target=None,
         penalty=None,
+        target_rank=None,
     ):
         require_epsilon(epsilon)
         if num_steps < 1:
@@ -68,7 +73,10 @@ class PGD:
         if evaluation_target is None and is_surrogate:
             evaluation_target = target.exact_logits
         self.evaluation_target = evaluation_target
+        if target_rank is not None and target_rank < 1:
+            raise ValueError(f"`target_rank` must be >= 1. Received: target_rank={target_rank}")
         self.penalty = penalty
+        self.target_rank = target_rank
         self._search = None
 
     def __call__(self, images, labels):
@@ -92,6 +100,8 @@ class PGD:
         )
         start = tf.clip_by_value(images + noise, low, high)
 
+        rival = self._rival(images, labels)
+
         def size(step):
             if self.penalty is None:
                 return self.step_size
@@ -100,7 +110,7 @@ class PGD:
             return 2.0 * self.step_size * (1.0 - done)
 
         def descend(step, current, best, best_margin):
-            gradient, margin = self._gradient(current, labels)
+            gradient, margin = self._gradient(current, labels, rival)
             best, best_margin = _keep_lower(best, best_margin, current, margin)
             current = tf.clip_by_value(current - size(step) * tf.sign(gradient), low, high)
             return step + 1, current, best, best_margin
@@ -114,16 +124,28 @@ class PGD:
         best, _ = _keep_lower(best, best_margin, last, self._score(last, labels))
         return best
 
-    def _gradient(self, images, labels):
+    def _rival(self, images, labels):
+        """Returns the classes `(batch,)` that the true ones are pushed under; None: the highest."""
+        if self.target_rank is None:
+            return None
+        logits = self.target(images)
+        others = tf.where(tf.one_hot(labels, logits.shape[-1], True, False), -np.inf, logits)
+        return tf.math.top_k(others, self.target_rank).indices[:, -1]
+
+    def _gradient(self, images, labels, rival):
         """Returns the margin's gradient, and the margin by which the iterate is judged."""
         # Watched variables would put a whole descent on the tape, even one that `bpda` steps over.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            margin = margin_loss(self.target(images), labels, kappa=UNSATURATED)
+            logits = self.target(images)
+            margin = margin_loss(logits, labels, kappa=UNSATURATED)
             loss, penalty = margin, None
+            if rival is not None:
+                own, other = (tf.gather(logits, one, batch_dims=1) for one in (labels, rival))
+                loss = own - other
             if self.penalty is not None:
                 penalty = self.penalty(images)
-                loss = tf.maximum(margin, -_FLOOR) + penalty
+                loss = tf.maximum(loss, -_FLOOR) + penalty
             total = tf.reduce_sum(loss)
         # With a penalty an image may have all that it can: no margin left, and no penalty.
         is_active = True if self.penalty is None else tf.reduce_any(loss > -_FLOOR)
