@@ -9,6 +9,7 @@ from tfpurify.losses import UNSATURATED, margin_loss, require_epsilon, require_g
 from tfpurify.vocabulary import SURROGATE_MODES
 
 _PENALIZED = 1e6  # above all margins of logits; float32 tells penalties beside it apart
+_FIRST_STEP = 0.2  # of epsilon: the first one under a given class; the last is nearly 0
 _FLOOR = 1.0  # below which a margin counts no more where there is a penalty
 
 
@@ -35,7 +36,8 @@ class PGD:
             counts no lower than -1 then; of the iterates, one without a penalty is always better.
         target_rank: Which other class the true one is pushed under: the one whose logit at the
             clean image is the rank-th highest of the others, from 1. None: at each step whichever
-            is highest. It decides the gradient alone, not which iterate is best.
+            is highest. It decides the gradient alone, not which iterate is best; steps begin at a
+            fifth of epsilon then and shrink to nothing, and `step_size` has no part.
 
     Raises:
         ValueError: If an argument is out of its range, or the gradient is None, not finite or zero
@@ -102,12 +104,15 @@ class PGD:
 
         rival = self._rival(images, labels)
 
+        first = 2.0 * self.step_size if self.target_rank is None else _FIRST_STEP * self.epsilon
+
         def size(step):
-            if self.penalty is None:
+            if self.penalty is None and self.target_rank is None:
                 return self.step_size
-            # Smaller and smaller, to come to rest between the margin and the penalty.
+            # Smaller and smaller: to come to rest between the margin and the penalty, and to leave
+            # the hollow of one class for another's.
             done = tf.cast(step, tf.float32) / self.num_steps
-            return 2.0 * self.step_size * (1.0 - done)
+            return first * (1.0 - done)
 
         def descend(step, current, best, best_margin):
             gradient, margin = self._gradient(current, labels, rival)
