@@ -89,7 +89,7 @@ def cell(threat_model="whitebox", attack="pgd", rate=0.5, mode=None, epsilon=0.2
             cell(attack="fgsm", rate=0.4, mode="soft"),
             "iterative_below_single_step",
         ),
-        (cell(rate=0.3), cell("blackbox", "noise", rate=0.3), "noise_as_strong"),
+        (cell(rate=0.3), cell("blackbox", "noise", rate=0.2), "noise_as_strong"),
         (cell(rate=0.3), cell(attack="pgd_eot", rate=0.97, epsilon=1.0), None),
         (cell(attack="worst_case", rate=0.3), cell(rate=0.4), "worst_case_below_attack"),
         (cell(rate=0.3), cell("blind", rate=0.5, n=1000), "whitebox_below_blind"),
@@ -125,7 +125,6 @@ def test_a_budget_of_one_that_fails_is_flagged_itself_and_at_smaller_budgets():
         cell(attack="fgsm", rate=0.1),
         cell(attack="fgsm", rate=0.9, mode="bpda"),  # another way through the purifier
         cell("blackbox", "noise", rate=0.01),
-        cell("blackbox", "noise", rate=0.2),  # whose interval begins at 0.1
         cell(rate=1.0, epsilon=1.0),
         cell(rate=0.9, attack="apgd_ce"),
         cell("blind", rate=0.9, purifier="defensegan"),
