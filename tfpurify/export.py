@@ -108,9 +108,7 @@ def export_purified_classifier(purified_classifier, folder, threshold=None, extr
         return _answer(_verdict(classifier(images, training=False)), error)
 
     def answer(images, error):
-        purified = _purified(purifier, images)
-        verdict = _verdict(classifier(purified["purified_images"], training=False))
-        outputs = _answer({**verdict, **purified}, error)
+        outputs = _answer(defence_outputs(purifier, classifier, images), error)
         if threshold is not None:
             is_far = outputs["reconstruction_error"] > threshold
             outputs["is_flagged"] = is_far | (error != "")
@@ -245,6 +243,12 @@ def _serving(answer, shape):
         "serve_uint8": (serve_uint8, tf.TensorSpec((None, *shape), tf.uint8, name="images")),
         "serve_image_bytes": (serve_image_bytes, files),
     }
+
+
+def defence_outputs(purifier, classifier, images):
+    """Returns what a purifier and the classifier behind it make of images, by name."""
+    purified = _purified(purifier, images)
+    return {**_verdict(classifier(purified["purified_images"], training=False)), **purified}
 
 
 def _purified(purifier, images):

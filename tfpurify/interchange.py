@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfpurify.export import export_model
+from tfpurify.export import defence_outputs, export_model
 from tfpurify.files import write_aside
 from tfpurify.purifiers.puvae import PuVAE
 
@@ -65,16 +65,7 @@ def export_litert(purified_classifier, path):
 
 
 def _answer(purified_classifier, images):
-    purified_images = purified_classifier.purifier(images, training=False)
-    logits = tf.cast(purified_classifier.classifier(purified_images, training=False), tf.float32)
-    error = tf.reduce_mean(tf.square(purified_images - images), axis=(1, 2, 3))
-    return {
-        "logits": logits,
-        "probabilities": tf.nn.softmax(logits),
-        "label": tf.argmax(logits, axis=-1),
-        "purified_images": purified_images,
-        "reconstruction_error": error,
-    }
+    return defence_outputs(purified_classifier.purifier, purified_classifier.classifier, images)
 
 
 def _require_puvae(purified_classifier, name):
