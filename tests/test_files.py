@@ -1,10 +1,22 @@
 """Files appear whole or not at all, and no measurement gives way to a weaker one."""
 
 import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from tfpurify.files import read_json_lines, replace_lines, write_aside, write_json_lines
+from tfpurify.files import (
+    claim,
+    claim_beside,
+    read_json_lines,
+    replace_lines,
+    write_aside,
+    write_json_lines,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -35,3 +47,44 @@ def test_only_a_measurement_of_as_many_images_replaces(n, data_source, is_kept, 
         found = replace_lines([older, other], [newer], lambda line: line["cell"])
     assert found == [older if is_kept else newer, other]
     assert ("more images stays" in caplog.text) == is_kept
+
+
+HOLDER = """
+import sys, time
+from tfpurify.files import claim_beside
+claim_beside(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_writes_and_a_killed_one_gives_way(tmp_path):
+    path = tmp_path / "runs" / "mine"
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(OSError, match="another process has .*runs/.mine.lock"):
+                claim_beside(path)
+        finally:
+            os.kill(holder.pid, signal.SIGKILL)
+    claim_beside(path)
+    claim_beside(path)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "another process has" in refused.stderr and refused.returncode != 0
+
+
+def test_a_folder_that_was_deleted_is_claimed_again(tmp_path):
+    path = tmp_path / "run" / ".lock"
+    claim(path)
+    shutil.rmtree(path.parent)
+    claim(path)
+    command = [sys.executable, "-c", HOLDER.replace("claim_beside", "claim"), str(path)]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "another process has" in refused.stderr
+
+
+def test_a_lock_in_a_folder_that_is_none_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        claim(tmp_path / "file" / ".lock")

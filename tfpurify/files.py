@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one process at a time writes."""
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -25,6 +26,43 @@ def write_aside(path, content):
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def claim(path):
+    """Takes a lock that other processes are refused until this one ends, however it ends.
+
+    A process may take it again and again.
+
+    Args:
+        path: Of the lock's file, which stays; its folder is made if missing.
+
+    Raises:
+        OSError: If another process has it, or its folder cannot be written.
+    """
+    path = Path(path).absolute()
+    if path in _claims:
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(_claims[path])):
+            return
+        os.close(_claims.pop(path))  # deleted with its folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OSError(
+            f"One process at a time may write here. Received: another process has {path}"
+        ) from error
+    _claims[path] = descriptor  # closing it drops the lock
+
+
+_claims = {}
+
+
+def claim_beside(path):
+    """Claims a file by a lock `.NAME.lock` beside it."""
+    path = Path(path)
+    claim(path.with_name(f".{path.name}.lock"))
 
 
 def read_json_lines(path):

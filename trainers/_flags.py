@@ -6,6 +6,7 @@ import sys
 from absl import app, flags, logging
 
 from tfpurify import vocabulary
+from tfpurify.files import claim_beside
 from trainers import _fn_args
 
 # So that `--help` shows these flags as the trainer's own.
@@ -207,8 +208,11 @@ def run_app(names, call):
         if len(argv) > 1:
             _fail(f"Arguments must be flags. Received: {' '.join(argv[1:])}")
         logging.set_verbosity(logging.INFO)
+        options = {name: flags.FLAGS[name].value for name in names}
         try:
-            call({name: flags.FLAGS[name].value for name in names})
+            if options.get("results_file"):
+                claim_beside(options["results_file"])  # lines are replaced in it as they are found
+            call(options)
         except _expected_errors() as error:
             logging.debug("The run failed.", exc_info=True)
             _fail(str(error))

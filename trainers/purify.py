@@ -49,8 +49,9 @@ def purify(options, beam_arguments=()):
     Raises:
         ImportError: If Beam is not installed.
         ValueError: If nothing matches the pattern, or there is no bundle.
-        OSError: If the output folder cannot be written.
+        OSError: If the output folder cannot be written, or another process writes it.
     """
+    from tfpurify.files import claim
     from tfpurify.report import require_writable
 
     try:
@@ -59,7 +60,7 @@ def purify(options, beam_arguments=()):
         raise ImportError(
             f'Purifying a store needs Beam: `pip install -e ".[beam]"`. Received: {error}'
         ) from error
-    require_writable(options["output_dir"])
+    claim(require_writable(options["output_dir"]) / ".lock")
     counts = _purification.run(options, beam_arguments)
     logging.info("%s: %s", options["output_dir"], json.dumps(counts))
     return counts

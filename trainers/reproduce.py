@@ -93,9 +93,10 @@ def reproduce(options):
 
     Raises:
         ValueError: If there is no data set whose parts are trained, or a purifier is unknown.
-        OSError: If the output folder cannot be written.
+        OSError: If the output folder cannot be written, or another process writes it.
     """
     from tfpurify import report, zoo
+    from tfpurify.files import claim
     from tfpurify.published import read_beside
     from trainers import _retraining, _study
 
@@ -104,7 +105,7 @@ def reproduce(options):
     options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
     _require_purifiers(options)
     _require_modes(options)
-    report.require_writable(options["output_dir"])
+    claim(report.require_writable(options["output_dir"]) / ".lock")
     datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
     found, moved, image_rows, notes = [], [], {}, []
     for dataset in datasets:
