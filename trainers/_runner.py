@@ -16,10 +16,11 @@ from tensorboard.plugins.hparams import api as hparams
 
 from tfpurify import data, evaluation, records
 from tfpurify.attacks.dead_gradient import naming_the_layer
-from tfpurify.files import write_aside
-from trainers import _callbacks, _configuration, _names, _parts
+from tfpurify.files import claim, write_aside
+from trainers import _callbacks, _checkpoints, _configuration, _names, _parts
 
 VALIDATION_BATCH_SIZE = 250
+_LOCK = ".lock"
 
 
 class Run:
@@ -64,6 +65,7 @@ class Run:
         """Makes the run's folder, once all that the run needs is known to be there."""
         if self._is_prepared:
             return
+        claim(self.folder / _LOCK)
         path = self.folder / "config.json"
         config = {"trainer": self.trainer, "source": self.source, **self.config}
         if self.train_files:
@@ -74,12 +76,18 @@ class Run:
             self._require_same_config(path, config)
         try:
             if not self.config["resume"] and path.exists():
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
+                self._empty_folder()
             write_aside(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
         except OSError as error:
             raise _not_writable(self.folder, error.strerror) from error
         self._is_prepared = True
+
+    def _empty_folder(self):
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
 
     def _require_same_config(self, path, config):
         """Refuses to go on with a run that was started with other settings."""
@@ -205,12 +213,12 @@ class Run:
         """
         self._prepare_folder()
         folder = self.folder / stage
-        checkpoints = _callbacks.EpochCheckpoint(folder / "checkpoints")
+        checkpoints = _checkpoints.EpochCheckpoint(folder / "checkpoints")
         initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
         self.resumed_after_epoch = initial_epoch
         passes = epochs
         steps_per_epoch, epochs = self._plan(passes)
-        keep_best = _callbacks.KeepBest(folder, best)
+        keep_best = _checkpoints.KeepBest(folder, best)
         if initial_epoch >= epochs:
             logging.info("%s is already trained for %d epochs", folder, initial_epoch)
             keep_best.restore(model, {})
@@ -231,7 +239,11 @@ class Run:
         try:
             with naming_the_layer(getattr(model, "target", model), images, labels):
                 history = model.fit(
-                    self._training_batches(passes, initial_epoch)[0],
+                    _require_finite(
+                        self._training_batches(passes, initial_epoch)[0],
+                        initial_epoch,
+                        steps_per_epoch,
+                    ),
                     steps_per_epoch=steps_per_epoch,
                     epochs=epochs,
                     initial_epoch=initial_epoch,
@@ -291,8 +303,11 @@ class Run:
         """Writes `model.keras`."""
         path = self.folder / "model.keras"
         aside = self.folder / ".model.keras"
-        model.save(aside)
-        os.replace(aside, path)
+        try:
+            model.save(aside)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
         logging.info("%s is in %s", self.name, path)
 
     def summarize(self, model, logs):
@@ -330,9 +345,10 @@ class Run:
         for path in self.folder.glob("**/history.csv"):
             with open(path, newline="", encoding="utf-8") as file:
                 rows += csv.DictReader(file)
-        if not all("cpu_seconds" in row for row in rows):
+        try:
+            return round(sum(float(row["cpu_seconds"]) for row in rows), 1)
+        except (KeyError, TypeError, ValueError):  # written without it, or cut off by a full disk
             return None
-        return round(sum(float(row["cpu_seconds"]) for row in rows), 1)
 
     def export(self, exporter, model, name=None, is_serving=True):
         """Exports a SavedModel.
@@ -365,6 +381,21 @@ def cosine(config, total_steps):
         warmup_target=config["learning_rate"],
         warmup_steps=warmup_steps,
     )
+
+
+def _require_finite(batches, initial_epoch, steps_per_epoch):
+    """Returns the batches, which end in an error at NaN or infinity: a ReLU makes zeros of them."""
+
+    def check(index, batch):
+        place = (index % steps_per_epoch + 1, initial_epoch + index // steps_per_epoch + 1)
+        words = "`images` must be finite. Received: NaN or infinity at step {} of epoch {}"
+        is_finite = tf.reduce_all(tf.math.is_finite(batch[0]))
+        with tf.control_dependencies(
+            [tf.debugging.Assert(is_finite, [tf.strings.format(words, place)])]
+        ):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    return batches.enumerate().map(check)
 
 
 def _require_writable(folder):

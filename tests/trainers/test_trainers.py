@@ -11,7 +11,7 @@ from tfpurify import load_model, records
 from tfpurify.classifiers import build_classifier
 from tfpurify.data import get_spec
 from tfpurify.vocabulary import RECORD_KEYS
-from trainers import _callbacks, _parts, _runner, advgan, classifier, defensegan, puvae
+from trainers import _checkpoints, _parts, _runner, advgan, classifier, defensegan, puvae
 
 ADVGAN_RUNS = [
     ({}, "advgan_mnist_whitebox_none", "whitebox", None),
@@ -156,14 +156,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(workshop, tmp_path, monkeypat
     class Killed(Exception):
         pass
 
-    class KilledCheckpoint(_callbacks.EpochCheckpoint):
+    class KilledCheckpoint(_checkpoints.EpochCheckpoint):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 raise Killed
 
     run("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(_callbacks, "EpochCheckpoint", KilledCheckpoint)
+        patch.setattr(_checkpoints, "EpochCheckpoint", KilledCheckpoint)
         with pytest.raises(Killed):
             run("parts")
     run("parts")
@@ -201,7 +201,9 @@ def test_short_epochs_need_a_number_of_epochs(tmp_path):
 
 def test_nan_stops_the_run_and_leaves_no_model(workshop, tmp_path):
     config = {**TINY, "learning_rate": 1e30, "output_dir": str(tmp_path), "classifier": "b"}
-    with pytest.raises(FloatingPointError, match="must be finite. Received: nan at step"):
+    with pytest.raises(
+        FloatingPointError, match=r"must be finite. Received: nan at step \d of epoch 1"
+    ):
         classifier.run_fn(make_fn_args({**config, "train_steps": 6}))
     assert not list(tmp_path.glob("runs/*"))
 
