@@ -4,25 +4,20 @@ Exports none, PuVAE and DefenseGAN's fast projector, serves each with `trainers.
 and lets clients ask for one image after another. Each answer is compared with the graph's own.
 """
 
-import contextlib
 import functools
 import http.client
 import json
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 
 from absl import flags
 
-from benchmarks import _options
+from benchmarks import _options, _server
 from trainers import _flags
 
 _DEFENSES = ("none", "puvae", "defensegan_fast")
 _IMAGES = 64  # different ones, asked for in turn
-_START_SECONDS = 120
 
 
 def define_flags():
@@ -82,7 +77,7 @@ def _load(bundle, images, labels, options):
     import numpy as np
 
     bodies = [json.dumps({"instances": [image.tolist()]}).encode() for image in images]
-    with _server(bundle) as port:
+    with _server.serving(bundle) as port:
         ask = functools.partial(_ask, port, bundle.name)
         ask(bodies[0], int(labels[0]))  # traces
         deadline = time.perf_counter() + options["seconds"]
@@ -129,36 +124,6 @@ def _ask(port, name, body, label):
         return False
     finally:
         connection.close()
-
-
-@contextlib.contextmanager
-def _server(bundle):
-    """Serves a bundle in a process of its own; gives its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    path = bundle / "server.log"
-    command = [sys.executable, "-m", "trainers.serve", f"--bundle={bundle}", f"--port={port}"]
-    with open(path, "w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        _wait_for(process, port, path)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _wait_for(process, port, log):
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise RuntimeError(f"The server did not start: {log.read_text(encoding='utf-8')}")
 
 
 def main():

@@ -2,10 +2,6 @@
 
 import base64
 import json
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -14,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks._server import serving
 from tfpurify import export
 from trainers.serve import Bundle
 
@@ -125,28 +122,9 @@ def ask(url, body=None):
 
 
 @pytest.fixture
-def server(folder, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "trainers.serve", f"--bundle={folder}", f"--port={port}"]
-    log = tmp_path / "log"
-    with open(log, "w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            ask(f"{url}/v2/health/live")
-            break
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                pytest.fail(log.read_text())
-            time.sleep(0.5)
-    yield url
-    process.terminate()
-    process.wait(timeout=60)
+def server(folder):
+    with serving(folder) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_a_server_answers_and_no_body_kills_it(server, images):
