@@ -29,6 +29,7 @@ setup(
             "adversarial-robustness-toolbox>=1.20",
             "ai-edge-litert",
             "apache-beam>=2.70",
+            "hypothesis[numpy]",
             "kserve>=0.21",
             "multiprocess",  # ART imports it without asking for it
             "onnxruntime",

@@ -1,0 +1,216 @@
+"""Malformed inputs, generated, and what must become of them.
+
+Each function feeds so many inputs to one entrance and counts what was answered and what refused.
+It raises AssertionError at an answer that is wrong, and whatever else than a refusal comes out.
+"""
+
+import base64
+import collections
+import http.client
+import json
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+_DTYPES = ("float32", "float32", "float32", "float64", "float16", "int32", "uint8", "bool")
+_FLOATS = st.floats(width=32) | st.sampled_from([-1e-3, 0.0, 0.5, 1.0, 1.001, 255.0])
+_WORDS = st.text(max_size=12) | st.sampled_from(["mnist", "puvae", "-1", "nan", "1e400", "../x"])
+_KEYS = st.sampled_from(["instances", "inputs", "signature_name", "images", "b64"])
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=8), one),
+    max_leaves=8,
+)
+
+
+def call_models(models, images, count):
+    """Calls `models`, images -> array, with arrays of all shapes, types and values.
+
+    Keras casts float16 and float64 to its own precision, so these may be answered or refused.
+
+    Args:
+        models: Dictionary of name -> callable that takes float32 `(batch, H, W, C)` in [0, 1].
+        images: Such images, to be answered for whatever was asked before.
+        count: Inputs for each model.
+    """
+    expected = {name: np.asarray(model(images)) for name, model in models.items()}
+    counts = collections.Counter()
+
+    @_examples(count)
+    @given(_arrays(images))
+    def check(array):
+        is_right = _are_images(array, images.shape[1:])
+        for name, model in models.items():
+            try:
+                answer = np.asarray(model(array))
+            except (TypeError, ValueError):
+                assert not is_right, f"{name} refused images"
+                counts["refused"] += 1
+            else:
+                with np.errstate(over="ignore"):
+                    is_cast = _are_images(array.astype(np.float32), images.shape[1:])
+                is_answerable = is_right or (array.dtype.kind == "f" and is_cast)
+                assert is_answerable, f"{name} answered {array.dtype} {array.shape}"
+                assert np.all(np.isfinite(answer)), f"{name} answered NaN"
+                counts["answered"] += 1
+
+    check()
+    for name, model in models.items():
+        np.testing.assert_array_equal(model(images), expected[name], err_msg=name)
+    return dict(counts)
+
+
+def _arrays(images):
+    shape = images.shape[1:]
+    shapes = st.just((1, *shape)) | hnp.array_shapes(min_dims=0, max_dims=5, max_side=4)
+    arrays = st.tuples(st.sampled_from(_DTYPES), shapes).flatmap(
+        lambda pair: hnp.arrays(
+            pair[0], pair[1], elements=None if pair[0] != "float32" else _FLOATS
+        )
+    )
+    return arrays | st.builds(_spoiled, st.just(images), _FLOATS, st.integers(0, 10_000))
+
+
+def _spoiled(images, value, place):
+    """Returns an image of which one pixel has another value."""
+    array = images[:1].copy()
+    array.reshape(-1)[place % array.size] = value
+    return array
+
+
+def _are_images(array, shape):
+    return (
+        array.dtype == np.float32
+        and array.ndim == 4
+        and array.shape[1:] == shape
+        and len(array) > 0
+        and bool(np.all((array >= 0) & (array <= 1)))
+    )
+
+
+def parse_command_lines(trainer, count):
+    """Gives a trainer's command line flags of all values, in this process and before any run.
+
+    A process has one set of flags: call it in a process of its own.
+
+    Args:
+        trainer: `classifier`, `puvae`, `defensegan`, `encoder` or `advgan`.
+        count: Command lines.
+    """
+    from absl import flags
+
+    from trainers import _configuration, _flags
+
+    names = sorted(_flags.define(trainer))
+    defaults = {name: flags.FLAGS[name].value for name in names}
+    counts = collections.Counter()
+    values = _WORDS | st.integers().map(str) | st.floats().map(str) | st.sampled_from(["", "true"])
+
+    @_examples(count)
+    @given(st.lists(st.tuples(st.sampled_from(names) | _WORDS, values), max_size=4))
+    def check(pairs):
+        flags.FLAGS.unparse_flags()
+        for name, value in defaults.items():
+            flags.FLAGS[name].value = value
+        try:
+            rest = flags.FLAGS(["trainer", *(f"--{name}={value}" for name, value in pairs)])
+            given_values = {name: flags.FLAGS[name].value for name in names}
+            config = _configuration.resolve(trainer, given_values)
+        except (flags.Error, ValueError):
+            counts["refused"] += 1
+            return
+        if len(rest) > 1:
+            counts["refused"] += 1
+            return
+        last = dict(pairs)
+        for name in set(last) & set(names):
+            assert config[name] == given_values[name], f"--{name}={last[name]} was dropped"
+        numbers = [value for value in config.values() if isinstance(value, float)]
+        assert np.all(np.isfinite(numbers)), f"{pairs} were taken"
+        counts["answered"] += 1
+
+    check()
+    return dict(counts)
+
+
+def ask_server(port, name, images, labels, count):
+    """Posts bodies to a server; half of them no JSON request, half with images that are wrong.
+
+    Args:
+        port: Of the server on loopback.
+        name: Of the model.
+        images: `(n, H, W, C)`, float32 in [0, 1].
+        labels: What the server's graph says of them, `(n,)`.
+        count: Bodies.
+    """
+    counts = collections.Counter()
+    wrong = st.sampled_from(["none", "nan", "range", "text", "shape", "b64"])
+    rows = st.lists(st.tuples(st.integers(0, len(images) - 1), wrong), min_size=1, max_size=4)
+
+    @_examples(count - count // 2)
+    @given(rows)
+    def check_images(rows):
+        instances = [_instance(images[index], kind) for index, kind in rows]
+        status, answer = _post(port, name, json.dumps({"instances": instances}).encode())
+        if any(kind not in ("none", "range") for _, kind in rows):
+            assert status == 400, f"{rows} got {status}"
+            counts["refused"] += 1
+            return
+        assert status == 200, f"{rows} got {status}: {answer}"
+        for (index, kind), row in zip(rows, answer["predictions"], strict=True):
+            assert row["label"] == (labels[index] if kind == "none" else -1)
+            assert bool(row["error"]) == (kind != "none")
+        counts["answered"] += 1
+
+    @_examples(count // 2)
+    @given(_JSON.map(lambda body: json.dumps(body).encode()) | st.binary(max_size=64))
+    def check_bodies(body):
+        status, _ = _post(port, name, body)
+        assert 400 <= status < 500, f"{body} got {status}"
+        counts["refused"] += 1
+
+    check_images()
+    check_bodies()
+    status, answer = _post(port, name, json.dumps({"instances": images.tolist()}).encode())
+    assert status == 200, "the server does not answer any more"
+    assert [row["label"] for row in answer["predictions"]] == list(labels)
+    return dict(counts)
+
+
+def _instance(image, kind):
+    image = image.copy()
+    if kind == "nan":
+        image[0, 0, 0] = np.nan  # Python writes it into JSON, which has no NaN
+    elif kind == "range":
+        image[0, 0, 0] = 1.5
+    elif kind == "text":
+        return [[["a"]]]
+    elif kind == "shape":
+        image = image[1:]
+    elif kind == "b64":
+        return {"b64": base64.b64encode(image.tobytes()).decode()}
+    return image.tolist()
+
+
+def _post(port, name, body):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        headers = {"content-type": "application/json"}
+        connection.request("POST", f"/v1/models/{name}:predict", body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        return answer.status, json.loads(content)
+    finally:
+        connection.close()
+
+
+def _examples(count):
+    return settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )

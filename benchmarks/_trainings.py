@@ -1,0 +1,129 @@
+"""Trainings in processes of their own, which are killed, starved of disk and raced."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_LIMIT_SECONDS = 600
+_ARGUMENTS = (
+    "--dataset=mnist",
+    "--data_source=embedded",
+    "--epochs=6",
+    "--steps_per_epoch=20",
+    "--batch_size=32",
+    "--validation_examples=250",
+    "--eval_examples=2",
+    "--num_steps=2",
+    "--num_restarts=1",
+)
+NAME = "dcgan_mnist"  # of the run; it has two optimizers
+
+
+def command(folder, trainer="defensegan", arguments=_ARGUMENTS):
+    """Returns the command line of a short training."""
+    return [sys.executable, "-m", f"trainers.{trainer}", *arguments, f"--output_dir={folder}"]
+
+
+def train(folder, **more):
+    """Trains to the end; returns the process, whose `returncode` and `stderr` tell how it ended."""
+    return subprocess.run(
+        command(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_SECONDS,
+        check=False,
+    )
+
+
+def train_and_kill(folder, seconds):
+    """Trains for so many seconds and kills; returns the number of epochs that had ended by then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "killed.log"
+    with open(path, "w", encoding="utf-8") as log:
+        process = subprocess.Popen(command(folder), stdout=log, stderr=subprocess.STDOUT)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    begun = re.findall(r"^Epoch (\d+)/", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return max([int(epoch) for epoch in begun], default=1) - 1
+
+
+def weights(folder, name=NAME):
+    """Returns what a run's `model.keras` holds, its optimizers' state included, as arrays."""
+    from tfpurify import load_model
+
+    model = load_model(folder / "runs" / name / "model.keras")
+    optimizers = [value for key, value in vars(model).items() if key.endswith("optimizer")]
+    state = itertools.chain.from_iterable(one.variables for one in optimizers if one is not None)
+    return [variable.numpy() for variable in (*model.variables, *state)]
+
+
+def summary(folder, name=NAME):
+    """Returns a run's `summary.json`."""
+    return json.loads((folder / "runs" / name / "summary.json").read_text(encoding="utf-8"))
+
+
+def half_written(folder):
+    """Returns the files of an output folder that are neither whole nor logs that were cut off."""
+    from trainers import _checkpoints
+
+    found = []
+    for path in Path(folder).rglob("*"):
+        if path.name.endswith(".weights.h5"):
+            is_bad = not _checkpoints.is_whole(path)
+        elif path.suffix == ".keras":
+            is_bad = _is_damaged_archive(path)
+        elif path.suffix == ".json":
+            is_bad = not _is_json(path)
+        else:
+            is_bad = path.name.startswith(".") and path.name != ".lock"
+        found += [path] if is_bad else []
+    return found
+
+
+def _is_damaged_archive(path):
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except zipfile.BadZipFile:
+        return True
+
+
+def _is_json(path):
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def errors(process):
+    """Returns the lines that a user is told an error in, and whether there is a traceback."""
+    lines = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    return lines, "Traceback" in process.stderr
+
+
+def race(folder):
+    """Starts a second training of a run that is under way; returns both processes' endings."""
+    first = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + _LIMIT_SECONDS
+        while not (folder / "runs" / NAME / "config.json").exists():
+            if first.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("The first training did not start")
+            time.sleep(0.1)
+        second = train(folder)
+        return first.wait(timeout=_LIMIT_SECONDS), second
+    finally:
+        first.kill()
+        first.wait()

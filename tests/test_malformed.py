@@ -1,0 +1,56 @@
+"""Generated malformed inputs against each entrance; `benchmarks.faults` gives each a thousand."""
+
+import concurrent.futures
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from benchmarks import _malformed
+from benchmarks._server import serving
+from tfpurify import PurifiedClassifier, data, export
+from tfpurify.attacks.pgd import PGD
+from trainers.serve import Bundle
+
+
+@pytest.fixture(scope="module")
+def images():
+    found = data.load_dataset("mnist", "test", source="embedded").take(3)
+    return np.stack([image for image, _ in found.as_numpy_iterator()])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PurifiedClassifier.from_preset("puvae_mnist_adversarial")
+
+
+def test_models_and_attacks_answer_images_alone(images, model):
+    attack = PGD(model.classifier, epsilon=0.2, num_steps=2)
+    models = {
+        "PurifiedClassifier": model,
+        "Purifier": model.purifier,
+        "PGD": lambda array: attack(array, np.zeros(len(np.atleast_1d(array)), np.int64)),
+    }
+    counts = _malformed.call_models(models, images, 60)
+    assert counts["refused"] > 60 and counts["answered"] > 0
+
+
+@pytest.mark.parametrize("trainer", ["classifier", "puvae", "defensegan", "encoder", "advgan"])
+def test_command_lines_are_taken_whole_or_refused(trainer):
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        counts = pool.submit(_malformed.parse_command_lines, trainer, 100).result(timeout=120)
+    assert counts["refused"] > 50 and counts["answered"] > 0
+
+
+def test_the_server_answers_right_images_and_lives(images, model, tmp_path):
+    export.export_purified_classifier(model, tmp_path / "tiny")
+    labels = Bundle(tmp_path / "tiny").signatures["serving_default"](images=images)["label"]
+    with serving(tmp_path / "tiny") as port:
+        counts = _malformed.ask_server(port, "tiny", images, labels.numpy(), 100)
+    assert counts["refused"] > 50 and counts["answered"] > 0
+
+
+def test_a_wrong_answer_is_found(images, model):
+    with pytest.raises(AssertionError, match="answered"):
+        _malformed.call_models({"blind": lambda array: np.zeros(1)}, images, 20)
