@@ -139,9 +139,7 @@ def _flags_of(record, line):
     if record["gradient_mode"] == "strongest" or (
         record["attack"].startswith("worst_case") and record["gradient_mode"] is not None
     ):
-        known = DEFENSE_MODES.get(record["purifier"])
-        known = known or DEFENSE_MODES[record["purifier"].partition("_")[0]]
-        flags = [*flags, check_modes(modes, known)]
+        flags = [*flags, check_modes(modes, DEFENSE_MODES[record["purifier"]])]
     return [flag for flag in flags if flag]
 
 

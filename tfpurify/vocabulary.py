@@ -30,7 +30,7 @@ DEFENSE_MODES = {
     "none": (None,),
     "puvae": ("soft", "selection", "exact", "bpda"),
     "puvae_adversarial": ("selection", "soft", "exact", "bpda"),
-    "defensegan": ("truncated", "bpda"),
+    **dict.fromkeys(("defensegan", "defensegan_wide", "defensegan_wgan"), ("truncated", "bpda")),
     "defensegan_fast": ("exact", "truncated", "soft", "encoder", "bpda"),
     "jpeg": ("bpda",),
     "bit_depth": ("bpda",),

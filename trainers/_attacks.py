@@ -56,7 +56,7 @@ class Defence:
         """The gradient modes that an attacker has, the strongest known first."""
         if not self.is_crossed:
             return (None,)
-        return DEFENSE_MODES.get(self.name) or DEFENSE_MODES[self.name.partition("_")[0]]
+        return DEFENSE_MODES[self.name]
 
     def target(self, mode=None, **options):
         """Returns what an attacker differentiates."""
