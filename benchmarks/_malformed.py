@@ -106,10 +106,12 @@ def parse_command_lines(trainer, count):
     names = sorted(_flags.define(trainer))
     defaults = {name: flags.FLAGS[name].value for name in names}
     counts = collections.Counter()
-    values = _WORDS | st.integers().map(str) | st.floats().map(str) | st.sampled_from(["", "true"])
+    values = _WORDS | st.integers().map(str) | st.floats().map(str)
+    wrong = st.tuples(st.sampled_from(names) | _WORDS, values)
+    likely = st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), _likely(name)))
 
     @_examples(count)
-    @given(st.lists(st.tuples(st.sampled_from(names) | _WORDS, values), max_size=4))
+    @given(st.lists(likely, max_size=3) | st.lists(likely | wrong, max_size=4))
     def check(pairs):
         flags.FLAGS.unparse_flags()
         for name, value in defaults.items():
@@ -133,6 +135,14 @@ def parse_command_lines(trainer, count):
 
     check()
     return dict(counts)
+
+
+def _likely(name):
+    """Returns a flag's values that may be right."""
+    from absl import flags
+
+    choices = getattr(flags.FLAGS[name].parser, "enum_values", None)
+    return st.sampled_from(list(choices or ("1", "2", "0.5", "nan", "inf", "true", "somewhere")))
 
 
 def ask_server(port, name, images, labels, count):

@@ -1,5 +1,6 @@
 """A run's whole configuration: the preset, what was given over it, and whether that makes sense."""
 
+import math
 import re
 
 from tfpurify.vocabulary import CLASSIFIERS, DATASETS
@@ -43,6 +44,9 @@ def resolve(trainer, overrides):
     for name in counts:
         if config.get(name) is not None and config[name] < 1:
             raise ValueError(f"`{name}` must be >= 1. Received: {name}={config[name]}")
+    for name, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
     if config["name"] is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", config["name"]):
         raise ValueError(
             "`name` must be letters, digits, '.', '_' and '-', and start with one of the first "

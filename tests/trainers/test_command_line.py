@@ -28,6 +28,7 @@ def run(tmp_path, *arguments):
         (["trainers.advgan", "--whitebox", "--blackbox=static"], "exclude each other"),
         (["trainers.advgan", "--epsilon=1.5"], r"`epsilon` must be in (0, 1]"),
         (["trainers.advgan", "--epsilon=0"], r"`epsilon` must be in (0, 1]"),
+        (["trainers.puvae", "--kl_weight=nan"], "`kl_weight` must be finite"),
         (["trainers.defensegan", "--num_restarts=0"], "--num_restarts=0"),
         (["trainers.classifier", "--name=..", "--noresume"], "Received: name='..'"),
         (["trainers.advgan", "--target_class=3"], "`target_class` needs `targeted`"),
