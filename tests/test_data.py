@@ -66,7 +66,7 @@ def prepared_dir(tmp_path):
     folder.mkdir(parents=True)
     sizes = {"train": data.VALIDATION_SIZE + 30, "test": 10}
     for split, size in sizes.items():
-        make.write_examples(folder / f"mnist-{split}.tfrecord-00000-of-00001", examples(size))
+        sources.write_examples(folder / f"mnist-{split}.tfrecord-00000-of-00001", examples(size))
     prefix = "tensorflow_datasets.core.features."
     image = {
         "pythonClassName": prefix + "image_feature.Image",
@@ -298,6 +298,16 @@ def test_files_of_examples_are_read_zipped_or_not(tmp_path):
         assert label.dtype == np.int64
     from_files, steps = batches(epochs=1, limit=None, train_files=[str(tmp_path / "part-0.gz")])
     assert steps == len(from_files) == 1000 // 48
+
+
+def test_a_file_of_examples_appears_whole_or_not_at_all(tmp_path):
+    def cut_off():
+        yield np.zeros((28, 28, 1), np.uint8), 3
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        sources.write_examples(tmp_path / "train.tfrecord", cut_off())
+    assert not list(tmp_path.iterdir())
 
 
 def test_sample_is_made_deterministically(prepared_dir, tmp_path, monkeypatch):

@@ -39,24 +39,9 @@ def balanced(dataset, num_classes, size):
     )
 
 
-def write_examples(path, examples):
-    """Writes (uint8 image, label) pairs to `path` as TFRecords, in TFDS's on-disk form."""
-    import tensorflow as tf
-
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for image, label in examples:
-            png = tf.io.encode_png(image, compression=9).numpy()
-            feature = {
-                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])),
-                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            writer.write(example.SerializeToString(deterministic=True))
-
-
 def make_sample(name, data_dir=None, folder=None):
     """Writes the train and test file of data set `name` into `folder`; returns their paths."""
-    from tfpurify import data
+    from tfpurify import data, sources
 
     num_classes = data.get_spec(name).num_classes
 
@@ -72,7 +57,7 @@ def make_sample(name, data_dir=None, folder=None):
     paths = []
     for key, examples in parts.items():
         paths.append(sample_path(name, key, folder))
-        write_examples(paths[-1], examples)
+        sources.write_examples(paths[-1], examples)
         logging.info("%s: %d images, %d bytes", paths[-1], len(examples), paths[-1].stat().st_size)
     return paths
 
