@@ -1,6 +1,7 @@
 """A run's whole configuration: the preset, what was given over it, and whether that makes sense."""
 
 import math
+import os
 import re
 
 from tfpurify.vocabulary import CLASSIFIERS, DATASETS
@@ -9,6 +10,11 @@ from trainers import _presets
 # Settings that decide no number of a model. Which images it saw says the run's `source`.
 _NO_NUMBER = frozenset(
     ("data_dir", "data_source", "eval_examples", "output_dir", "resume", "trainer")
+)
+
+_COUNTS = (
+    *("epochs", "batch_size", "train_steps", "steps_per_epoch", "num_steps", "num_restarts"),
+    *("validation_examples", "eval_examples"),
 )
 
 
@@ -21,6 +27,7 @@ def resolve(trainer, overrides):
 
     Raises:
         ValueError: If an option is unknown or out of range, or two exclude each other.
+        TypeError: If an option is of another type than its flag.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     dataset = given.get("dataset", _presets.COMMON["dataset"])
@@ -31,9 +38,9 @@ def resolve(trainer, overrides):
         raise ValueError(
             f"Options of the {trainer} trainer are {sorted(config)}. Received: {unknown}"
         )
+    _require_types(config, given)
     config |= given
     _require_choice("classifier", config["classifier"], CLASSIFIERS)
-    counts = ("epochs", "batch_size", "train_steps", "steps_per_epoch", "num_steps", "num_restarts")
     if trainer == "classifier":
         _require_choice("optimizer", config["optimizer"], ("adamw", "sgd"))
     if "steps_per_epoch" in given and "epochs" not in given:
@@ -41,7 +48,7 @@ def resolve(trainer, overrides):
             "`steps_per_epoch` changes what an epoch is, so it needs `epochs`. "
             f"Received: steps_per_epoch={config['steps_per_epoch']}, epochs=None"
         )
-    for name in counts:
+    for name in _COUNTS:
         if config.get(name) is not None and config[name] < 1:
             raise ValueError(f"`{name}` must be >= 1. Received: {name}={config[name]}")
     for name, value in config.items():
@@ -60,6 +67,17 @@ def resolve(trainer, overrides):
 def _require_choice(name, value, choices):
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {list(choices)}. Received: {name}={value!r}")
+
+
+def _require_types(preset, given):
+    """Refuses what no flag would have let through; TFX's `custom_config` never was a flag."""
+    for name, value in given.items():
+        kind = int if name in _COUNTS else type(preset[name])
+        accepted = {float: (int, float), str: (str, os.PathLike), type(None): object}
+        is_right = isinstance(value, accepted.get(kind, kind))
+        # Python takes True for 1.
+        if not is_right or (kind in (int, float) and isinstance(value, bool)):
+            raise TypeError(f"`{name}` must be of type {kind.__name__}. Received: {name}={value!r}")
 
 
 def _check_threat_model(config, given):

@@ -94,6 +94,27 @@ def test_unknown_options_are_refused():
         _configuration.resolve("advgan", {"epsilonn": 0.2})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("epochs", 2.5, "int"),
+        ("train_steps", True, "int"),  # its preset is None
+        ("learning_rate", "0.1", "float"),
+        ("adversarial", "True", "bool"),
+        ("adversarial", 1, "bool"),
+        ("classification_labels", 3, "str"),
+    ],
+)
+def test_options_of_another_type_than_their_flag_are_refused(name, value, kind):
+    with pytest.raises(TypeError, match=f"`{name}` must be of type {kind}. Received: {name}="):
+        _configuration.resolve("puvae", {name: value})
+
+
+def test_whole_numbers_and_paths_are_taken_where_a_flag_would_take_them(tmp_path):
+    config = _configuration.resolve("puvae", {"learning_rate": 1, "output_dir": tmp_path})
+    assert (config["learning_rate"], config["output_dir"]) == (1, tmp_path)
+
+
 def test_without_a_purifier_blind_is_whitebox():
     config = _configuration.resolve("advgan", {"defense": "none"})
     assert _names.threat_model(config) == "whitebox"
