@@ -16,7 +16,7 @@ setup(
         "matplotlib",
         "numpy",
         "tensorboard",  # TensorFlow 2.21 no longer brings it
-        "tensorflow>=2.18",
+        "tensorflow>=2.16",  # TFX 1.16 asks for less than 2.17
         "tensorflow-datasets",
     ],
     extras_require={
@@ -37,6 +37,15 @@ setup(
             "ruff>=0.12",
             "tensorflow-serving-api>=2.18",
             "tf2onnx>=1.17",
+        ],
+        # Python 3.10 alone, in an environment of its own: its Beam is older than `test` asks for.
+        "tfx": [
+            # The versions that fit, without which pip goes through all of them.
+            *("apache-beam[gcp]==2.74.*", "grpcio-status==1.48.*", "protobuf==3.20.*"),
+            *("google-cloud-monitoring==2.29.*", "tensorflow==2.16.*"),
+            "dill",  # tfx-bsl imports it; Beam once brought it
+            "setuptools<81",  # tensorflow-hub imports its pkg_resources
+            "tfx==1.16.*",
         ],
     },
 )

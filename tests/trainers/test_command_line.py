@@ -7,6 +7,8 @@ import pytest
 from tfpurify import vocabulary
 from trainers import _configuration, _names
 
+TFX = ["trainers.tfx_pipeline", "--pipeline_root=pipeline", "--serving_dir=serving"]
+
 
 def run(tmp_path, *arguments):
     environment = {**os.environ, "TFPURIFY_ZOO": str(tmp_path / "zoo"), "PYTHONPATH": os.getcwd()}
@@ -34,6 +36,9 @@ def run(tmp_path, *arguments):
         (["trainers.advgan", "--target_class=3"], "`target_class` needs `targeted`"),
         (["trainers.advgan", "--gradient_mode=soft"], "`gradient_mode` needs `whitebox`"),
         (["trainers.classifier", "mnist"], "Arguments must be flags"),
+        (["trainers.tfx_pipeline", "--pipeline_root=p"], "--serving_dir must have a value"),
+        ([*TFX, "--custom_config=epochz=3"], "Received: ['epochz']"),
+        ([*TFX, "--custom_config=epochs=two"], "`epochs` must be of type int. Received: epochs='t"),
         (["trainers.classifier", "--output_dir=/dev/null/x"], "`output_dir` must be a writable"),
         (
             [
@@ -58,7 +63,9 @@ def test_bad_input_is_one_line_and_a_failure(tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("trainer", ["classifier", "puvae", "defensegan", "advgan", "reproduce"])
+@pytest.mark.parametrize(
+    "trainer", ["classifier", "puvae", "defensegan", "advgan", "reproduce", "tfx_pipeline"]
+)
 def test_help_lists_the_flags_without_tensorflow(tmp_path, trainer):
     code = (
         "import runpy, sys; sys.argv = ['trainer', '--help']\n"
