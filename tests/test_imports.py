@@ -16,8 +16,8 @@ ROOT = Path(tfpurify.__file__).parents[1]
 ORDER = (
     *("vocabulary", "files", "embedded", "augmentation", "batching", "sources", "data"),
     *("losses", "checks", "comparisons", "records", "zoo", "layers", "preprocessing"),
-    *("optimizers", "classifiers", "purifiers", "purified_classifier", "attacks", "evaluation"),
-    *("export", "interchange", "art"),
+    *("optimizers", "replicas", "classifiers", "purifiers", "purified_classifier", "attacks"),
+    *("evaluation", "export", "interchange", "art"),
     *(
         "study",
         "diagnostics",

@@ -7,6 +7,7 @@ before any heavy import.
 DATASETS = ("mnist", "fashion_mnist", "cifar10")
 STUDY_CLASSIFIERS = {"mnist": "cnn", "fashion_mnist": "cnn", "cifar10": "vgg13"}
 DATA_SOURCES = ("auto", "tfds", "embedded")
+DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 CLASSIFIERS = ("cnn", "vgg13", "a", "b", "c", "d")
 DEFENSES = (
     "none",

@@ -13,6 +13,7 @@ from tfpurify.layers import (
     instance_normalization,
     strided_discriminator_layers,
 )
+from tfpurify.replicas import apply_mean
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
 
@@ -200,7 +201,7 @@ class AdvGAN(AdversarialModel):
             variables,
             output_gradients=[tf.ones_like(side_loss), target_gradient],
         )
-        self.generator_optimizer.apply(gradients, variables)
+        apply_mean(self.generator_optimizer, gradients, variables)
         discriminator_loss = self._discriminator_step(images, tf.stop_gradient(adversarial_images))
         is_error = ops.not_equal(ops.argmax(logits, axis=1), ops.cast(labels, "int64"))
         return self._update_trackers(
@@ -217,7 +218,7 @@ class AdvGAN(AdversarialModel):
             loss = self._gan_losses(images, is_real=True)
             loss += self._gan_losses(adversarial_images, is_real=False)
         variables = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+        apply_mean(self.discriminator_optimizer, tape.gradient(loss, variables), variables)
         return loss
 
     def _update_trackers(self, **values):

@@ -7,6 +7,7 @@ from keras import ops
 from tfpurify import losses
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.layers import freeze
+from tfpurify.replicas import apply_mean
 
 
 @keras.saving.register_keras_serializable("tfpurify")
@@ -45,7 +46,7 @@ class Distiller(keras.Model):
             logits = self.surrogate(images, training=True)
             loss = ops.mean(losses.distillation_loss(target_logits, logits))
         variables = self.surrogate.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        apply_mean(self.optimizer, tape.gradient(loss, variables), variables)
         return self._update(loss, target_logits, logits)
 
     def test_step(self, data):
@@ -125,7 +126,7 @@ class DynamicAdvGAN(AdvGAN):
             logits = self.target(both, training=True)
             loss = ops.mean(losses.distillation_loss(target_logits, logits))
         variables = self.target.trainable_variables
-        self.surrogate_optimizer.apply(tape.gradient(loss, variables), variables)
+        apply_mean(self.surrogate_optimizer, tape.gradient(loss, variables), variables)
         self.loss_trackers["surrogate_loss"].update_state(loss)
         return {**logs, "surrogate_loss": self.loss_trackers["surrogate_loss"].result()}
 

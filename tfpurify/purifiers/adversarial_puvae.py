@@ -10,6 +10,7 @@ from tfpurify import losses
 from tfpurify.layers import BatchNormalization
 from tfpurify.purifiers.base import selection_logits
 from tfpurify.purifiers.puvae import PuVAE
+from tfpurify.replicas import apply_mean, own_step
 
 _CLASSIFIER_PERIOD = 4  # steps of which one attacks the classifier, which is easier to protect
 _VALIDATION_STEPS = 20  # of each attack that `adversarial_accuracy` is measured under
@@ -118,7 +119,8 @@ class AdversarialPuVAE(PuVAE):
         images, labels = data
         step = self.optimizer.iterations
         attacked = self._attack_in_training(images, labels, step)
-        noise = self.training_noise * self._noise((ops.shape(images)[0], self.latent_dim), step)
+        noise_shape = (ops.shape(images)[0], self.latent_dim)
+        noise = self.training_noise * self._noise(noise_shape, own_step(step))
         with tf.GradientTape() as tape:
             step_losses = self._adversarial_losses(images, attacked, labels, noise, training=True)
             total = step_losses["loss"]
@@ -126,13 +128,13 @@ class AdversarialPuVAE(PuVAE):
                 clean = self._adversarial_losses(images, images, labels, noise, training=True)
                 total = (total + self.clean_weight * clean["loss"]) / (1.0 + self.clean_weight)
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(total, variables), variables)
+        apply_mean(self.optimizer, tape.gradient(total, variables), variables)
         return self._update_trackers(step_losses)
 
     def _attack_in_training(self, images, labels, step):
         progress = ops.cast(step + 1, "float32") / max(1, self.epsilon_warmup_steps)
         epsilon = self.epsilon * ops.minimum(progress, 1.0)
-        search = (images, labels, epsilon, self.attack_steps, step)
+        search = (images, labels, epsilon, self.attack_steps, own_step(step))
         if not self.attacks_classifier:
             return self._attack(*search, self._choice)
         return tf.cond(

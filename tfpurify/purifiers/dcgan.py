@@ -12,6 +12,7 @@ from tfpurify.layers import (
     strided_discriminator_layers,
 )
 from tfpurify.purifiers.folded_generator import FoldedGenerator
+from tfpurify.replicas import apply_mean, own_step
 from tfpurify.vocabulary import PRIOR_LOSSES
 
 
@@ -172,7 +173,7 @@ class DCGAN(AdversarialModel):
 
     def _random(self, sample, shape, stream):
         """Returns random numbers that depend on the step alone, so that a resumed run repeats."""
-        step = ops.cast(self.discriminator_optimizer.iterations, "int32")
+        step = ops.cast(own_step(self.discriminator_optimizer.iterations), "int32")
         return sample(shape, seed=tf.stack([2 * self.seed + stream, step]))
 
     def discriminator_loss(self, images, generated):
@@ -201,27 +202,57 @@ class DCGAN(AdversarialModel):
         return ops.mean(loss(self._score(generated), is_real=True))
 
     def train_step(self, data):
-        images = data[0] if isinstance(data, tuple) else data
-        z = self._random(tf.random.stateless_normal, (ops.shape(images)[0], self.latent_dim), 0)
-        if self.gan_loss == "dcgan":
-            # Both halves of the step look at the same generated images.
-            with tf.GradientTape() as tape:
-                generated = self.generator(z, training=True)
-                with tape.stop_recording():
-                    self._discriminator_step(images, generated)
-                loss = self.generator_loss(generated)
-            self._apply_to_generator(tape, loss)
-        else:
-            self._discriminator_step(images, self.generator(z, training=True))
+        if self.gan_loss == "wgan-gp":
+            z = self._critic_step(data)
             is_turn = ops.equal(self.discriminator_optimizer.iterations % self.critic_steps, 0)
             tf.cond(is_turn, lambda: self._generator_step(z), lambda: None)
+            return self._logs()
+        images, z = self._images_and_z(data)
+        # Both halves of the step look at the same generated images.
+        with tf.GradientTape() as tape:
+            generated = self.generator(z, training=True)
+            with tape.stop_recording():
+                self._discriminator_step(images, generated)
+            loss = self.generator_loss(generated)
+        self._apply_to_generator(tape, loss)
+        return self._logs()
+
+    def step_cycle(self):
+        """Returns the train steps that take turns, each a function of a batch.
+
+        For a loop over replicas, which exchange gradients: no graph may choose whether they do, as
+        `train_step` has it choose for `wgan-gp`.
+        """
+        if self.gan_loss == "dcgan":
+            return [self.train_step]
+        return [self._critic_alone] * (self.critic_steps - 1) + [self._critic_and_generator]
+
+    def _critic_alone(self, data):
+        self._critic_step(data)
+        return self._logs()
+
+    def _critic_and_generator(self, data):
+        self._generator_step(self._critic_step(data))
+        return self._logs()
+
+    def _critic_step(self, data):
+        images, z = self._images_and_z(data)
+        self._discriminator_step(images, self.generator(z, training=True))
+        return z
+
+    def _images_and_z(self, data):
+        images = data[0] if isinstance(data, tuple) else data
+        shape = (ops.shape(images)[0], self.latent_dim)
+        return images, self._random(tf.random.stateless_normal, shape, 0)
+
+    def _logs(self):
         return {metric.name: metric.result() for metric in self.metrics}
 
     def _discriminator_step(self, images, generated):
         with tf.GradientTape() as tape:
             loss = self.discriminator_loss(images, tf.stop_gradient(generated))
         variables = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+        apply_mean(self.discriminator_optimizer, tape.gradient(loss, variables), variables)
         self.discriminator_tracker.update_state(loss)
 
     def _generator_step(self, z):
@@ -231,7 +262,7 @@ class DCGAN(AdversarialModel):
 
     def _apply_to_generator(self, tape, loss):
         variables = self.generator.trainable_variables
-        self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
+        apply_mean(self.generator_optimizer, tape.gradient(loss, variables), variables)
         self.generator_tracker.update_state(loss)
 
     def test_step(self, data):
@@ -246,7 +277,7 @@ class DCGAN(AdversarialModel):
         self.discriminator_tracker.update_state(
             loss(real, is_real=True) + loss(fake, is_real=False)
         )
-        return {metric.name: metric.result() for metric in self.metrics}
+        return self._logs()
 
     @property
     def metrics(self):

@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from tfpurify.augmentation import add_noise
 from tfpurify.layers import Pretrained, freeze
+from tfpurify.replicas import apply_mean, own_step
 
 _CURVATURE_SAMPLES = 256
 _DAMPING = 0.01  # of the mean curvature, in units of its mean eigenvalue
@@ -142,14 +143,14 @@ class LatentEncoder(Pretrained, keras.Model):
 
     def train_step(self, data):
         images = data[0] if isinstance(data, tuple) else data
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, "int32")])
+        seed = tf.stack([self.seed, tf.cast(own_step(self.optimizer.iterations), "int32")])
         noisy = add_noise(images, self.input_noise, self.input_noise_period, seed)
         is_noisy = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed) < 0.5
         images = tf.where(is_noisy, noisy, images)
         with tf.GradientTape() as tape:
             loss = self._loss(images)
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        apply_mean(self.optimizer, tape.gradient(loss, variables), variables)
         return self._logs()
 
     def _loss(self, images):

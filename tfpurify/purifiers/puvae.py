@@ -14,6 +14,7 @@ from tfpurify.layers import (
     require_at_most_32,
 )
 from tfpurify.purifiers.base import Purifier
+from tfpurify.replicas import apply_mean, own_step
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
 
@@ -290,7 +291,7 @@ class PuVAE(Pretrained, Purifier):
 
     def train_step(self, data):
         images, labels = data
-        step = self.optimizer.iterations
+        step = own_step(self.optimizer.iterations)
         noise_shape = (ops.shape(images)[0], self.latent_dim)
         noise = self.training_noise * self._noise(noise_shape, step)
         inputs, classified_labels = None, None
@@ -307,7 +308,7 @@ class PuVAE(Pretrained, Purifier):
                 images, labels, noise, inputs, classified_labels, training=True
             )
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(step_losses["loss"], variables), variables)
+        apply_mean(self.optimizer, tape.gradient(step_losses["loss"], variables), variables)
         return self._update_trackers(step_losses)
 
     def test_step(self, data):
