@@ -44,6 +44,10 @@ class EpochCheckpoint(keras.callbacks.Callback):
                 found.append((int(matched[1]), path))
         return sorted(found, reverse=True)
 
+    def last_epoch(self):
+        """Returns the epoch of the last checkpoint; 0 if there is none."""
+        return max((epoch for epoch, _ in self._checkpoints()), default=0)
+
     def restore(self, model):
         """Loads the last whole checkpoint into a compiled model and returns its epoch; 0 if none.
 

@@ -4,12 +4,16 @@ import math
 import os
 import re
 
-from tfpurify.vocabulary import CLASSIFIERS, DATASETS
+from tfpurify.vocabulary import CLASSIFIERS, DATASETS, DISTRIBUTIONS
 from trainers import _presets
 
-# Settings that decide no number of a model. Which images it saw says the run's `source`.
+# Settings that decide no number of a model, or none that matters: a run may go on with more or
+# fewer devices. Which images it saw says the run's `source`.
 _NO_NUMBER = frozenset(
-    ("data_dir", "data_source", "eval_examples", "output_dir", "resume", "trainer")
+    (
+        *("data_dir", "data_source", "distribution", "eval_examples", "output_dir", "resume"),
+        "trainer",
+    )
 )
 
 _COUNTS = (
@@ -41,6 +45,7 @@ def resolve(trainer, overrides):
     _require_types(config, given)
     config |= given
     _require_choice("classifier", config["classifier"], CLASSIFIERS)
+    _require_choice("distribution", config["distribution"], DISTRIBUTIONS)
     if trainer == "classifier":
         _require_choice("optimizer", config["optimizer"], ("adamw", "sgd"))
     if "steps_per_epoch" in given and "epochs" not in given:

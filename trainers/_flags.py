@@ -72,6 +72,12 @@ def _define_common():
     )
     flags.DEFINE_integer("seed", None, "Seed of weights, order and noise.", lower_bound=0)
     flags.DEFINE_bool("mixed_precision", None, "Whether to compute in bfloat16.")
+    flags.DEFINE_enum(
+        "distribution",
+        None,
+        vocabulary.DISTRIBUTIONS,
+        "Where it trains: one device, all of this machine, or those of all workers in TF_CONFIG.",
+    )
     flags.DEFINE_bool("resume", None, "Whether to go on from the last checkpoint.")
 
 

@@ -192,6 +192,7 @@ COMMON = {
     "eval_examples": None,
     "seed": 0,
     "mixed_precision": False,
+    "distribution": "none",
     "resume": True,
     "name": None,
 }

@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tfpurify import data, evaluation, records
 from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.files import claim, write_aside
-from trainers import _callbacks, _checkpoints, _configuration, _names, _parts
+from trainers import _callbacks, _checkpoints, _configuration, _distribution, _names, _parts
 
 VALIDATION_BATCH_SIZE = 250
 _LOCK = ".lock"
@@ -55,6 +55,9 @@ class Run:
         self.resumed_after_epoch = 0
         self._is_prepared = False
         _require_writable(self.folder)
+        self.distribution = _distribution.Distribution(
+            self.config["distribution"], self.config["batch_size"]
+        )
         for name in ("base_model", "hyperparameters"):
             if getattr(fn_args, name, None):
                 logging.warning("fn_args.%s is not used by this trainer", name)
@@ -65,7 +68,6 @@ class Run:
         """Makes the run's folder, once all that the run needs is known to be there."""
         if self._is_prepared:
             return
-        claim(self.folder / _LOCK)
         path = self.folder / "config.json"
         config = {"trainer": self.trainer, "source": self.source, **self.config}
         if self.train_files:
@@ -74,13 +76,20 @@ class Run:
             config["eval_files"] = self.eval_files
         if self.config["resume"]:
             self._require_same_config(path, config)
+        if self.is_chief:
+            self._write_folder(path, config)
+        self.distribution.wait()
+        _require_chief_s_config(path, config)
+        self._is_prepared = True
+
+    def _write_folder(self, path, config):
+        claim(self.folder / _LOCK)
         try:
             if not self.config["resume"] and path.exists():
                 self._empty_folder()
             write_aside(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
         except OSError as error:
             raise _not_writable(self.folder, error.strerror) from error
-        self._is_prepared = True
 
     def _empty_folder(self):
         for path in self.folder.iterdir():
@@ -147,10 +156,28 @@ class Run:
         finally:
             keras.config.set_dtype_policy(before)
 
+    @property
+    def is_chief(self):
+        """Whether this worker writes: all but one only train."""
+        return self.distribution.is_chief
+
+    def scope(self):
+        """Returns the context in which models are built that the run trains."""
+        return self.distribution.scope()
+
+    def in_scope(self, model):
+        """Returns a part for a model that is built now: it, or a copy where a strategy has one."""
+        if self.distribution.strategy is None:
+            return model
+        copy = type(model).from_config(model.get_config())
+        copy.build()
+        copy.set_weights(model.get_weights())
+        return copy
+
     def in_precision(self, classifier):
         """Returns a classifier in the precision in which models are built now: it or a copy."""
         if classifier.dtype_policy == keras.config.dtype_policy():
-            return classifier
+            return self.in_scope(classifier)
         config = {k: v for k, v in classifier.get_config().items() if k != "dtype"}
         copy = type(classifier).from_config(config)
         copy.build()
@@ -187,8 +214,8 @@ class Run:
         )
 
     def full_precision(self, model, build):
-        """Returns the trained model in float32: itself, or a new one with its weights."""
-        if not self.config["mixed_precision"]:
+        """Returns the trained model in float32, on one device: itself, or one with its weights."""
+        if not self.config["mixed_precision"] and self.distribution.strategy is None:
             return model
         full = build()
         full.set_weights(model.get_weights())
@@ -208,13 +235,20 @@ class Run:
             The logs of the epoch that the model is left with.
 
         Raises:
+            ConnectionError: If another worker is gone.
             FloatingPointError: If a loss is not finite.
             ValueError: If an attack's gradient is dead; names the layer in which it died.
         """
+        checkpoints = _checkpoints.EpochCheckpoint(self.folder / stage / "checkpoints")
+        with self.distribution.needing_all(checkpoints.last_epoch):
+            return self._train(model, image_row, stage, epochs, best, checkpoints)
+
+    def _train(self, model, image_row, stage, epochs, best, checkpoints):
         self._prepare_folder()
         folder = self.folder / stage
-        checkpoints = _checkpoints.EpochCheckpoint(folder / "checkpoints")
-        initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
+        with self.scope():
+            initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
+        _require_same_epoch(self.distribution.share(initial_epoch), folder)
         self.resumed_after_epoch = initial_epoch
         passes = epochs
         steps_per_epoch, epochs = self._plan(passes)
@@ -223,22 +257,23 @@ class Run:
             logging.info("%s is already trained for %d epochs", folder, initial_epoch)
             keep_best.restore(model, {})
             return {}
-        log_dir = str(folder / "tensorboard")
-        self._write_hparams(log_dir)
-        callbacks = [
-            _callbacks.StopOnNonFiniteLoss(),
-            _callbacks.CpuSeconds(),
-            keep_best,  # before the checkpoint: an epoch that is cut off here is run again
-            checkpoints,
-            keras.callbacks.TensorBoard(log_dir, write_graph=False),
-            keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
-        ]
+        callbacks = [_callbacks.StopOnNonFiniteLoss(), _callbacks.CpuSeconds()]
         images, labels = next(iter(self.batches("validation", limit=8)))
-        if image_row is not None:
-            callbacks.append(_callbacks.ImageRow(log_dir, images, image_row))
+        if self.is_chief:
+            log_dir = str(folder / "tensorboard")
+            self._write_hparams(log_dir)
+            callbacks += [
+                keep_best,  # before the checkpoint: an epoch that is cut off here is run again
+                checkpoints,
+                keras.callbacks.TensorBoard(log_dir, write_graph=False),
+                keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
+            ]
+            if image_row is not None:
+                callbacks.append(_callbacks.ImageRow(log_dir, images, image_row))
         try:
             with naming_the_layer(getattr(model, "target", model), images, labels):
-                history = model.fit(
+                history = self.distribution.fit(
+                    model,
                     _require_finite(
                         self._training_batches(passes, initial_epoch)[0],
                         initial_epoch,
@@ -252,9 +287,10 @@ class Run:
                     verbose="auto",
                 )
         except (FloatingPointError, ValueError, tf.errors.InvalidArgumentError):
-            if not self._has_checkpoints():
+            if self.is_chief and not self._has_checkpoints():
                 shutil.rmtree(self.folder)
             raise
+        self.distribution.wait()  # until the chief has written the last epoch
         last = {name: values[-1] for name, values in history.history.items()}
         return keep_best.restore(model, last)
 
@@ -310,6 +346,16 @@ class Run:
             aside.unlink(missing_ok=True)
         logging.info("%s is in %s", self.name, path)
 
+    def wait_for_chief(self):
+        """Comes back when the chief ends the run: what is left is its work alone.
+
+        Raises:
+            ConnectionError: If it does not get there.
+        """
+        checkpoints = _checkpoints.EpochCheckpoint(self.folder / "checkpoints")
+        with self.distribution.needing_all(checkpoints.last_epoch):
+            self.distribution.wait()
+
     def summarize(self, model, logs):
         """Writes `summary.json`: command, versions, time, validation figures. It ends a run.
 
@@ -317,6 +363,10 @@ class Run:
             model: Compiled; measured on validation images if `logs` has nothing of them.
             logs: What `train` returned.
         """
+        self._write_summary(model, logs)
+        self.distribution.wait()
+
+    def _write_summary(self, model, logs):
         path = self.folder / "summary.json"
         if not logs and path.exists():
             return
@@ -396,6 +446,29 @@ def _require_finite(batches, initial_epoch, steps_per_epoch):
             return tf.nest.map_structure(tf.identity, batch)
 
     return batches.enumerate().map(check)
+
+
+def _require_chief_s_config(path, config):
+    """Checks that a worker trains what the chief trains, and reads where the chief writes."""
+    if not path.exists():
+        raise ValueError(
+            "`output_dir` must be a folder that all workers share. "
+            f"Received: {path.parent}, without the chief's {path.name}"
+        )
+    changed = _configuration.changed(json.loads(path.read_text()), config)
+    if changed:
+        raise ValueError(
+            "All workers must be started with the same options. "
+            f"Received: {changed} (the chief's, this worker's)"
+        )
+
+
+def _require_same_epoch(epochs, folder):
+    if len(set(epochs)) > 1:
+        raise ValueError(
+            "`output_dir` must show the same checkpoints to all workers. "
+            f"Received: {folder}, with checkpoints of the epochs {epochs} by worker"
+        )
 
 
 def _require_writable(folder):

@@ -77,12 +77,19 @@ def _distil(run, black_box):
     from trainers import _runner
 
     epochs = run.config["distillation_epochs"]
-    distiller = Distiller(build_classifier(run.config["surrogate"], run.spec), black_box)
-    distiller.build()
     schedule = _runner.cosine(run.config, run.total_steps(epochs))
-    distiller.compile(optimizer=Adam(schedule))
+    with run.scope():
+        distiller = Distiller(build_classifier(run.config["surrogate"], run.spec), black_box)
+        distiller.build()
+        distiller.compile(optimizer=Adam(schedule))
     run.train(distiller, stage="surrogate", epochs=epochs)
     return distiller.surrogate
+
+
+def _take_weights(model, trained):
+    """Starts an attack from a trained one."""
+    model.generator.set_weights(trained.generator.get_weights())
+    model.discriminator.set_weights(trained.discriminator.get_weights())
 
 
 def _image_row(model, purifier, epsilon):
@@ -133,18 +140,20 @@ def run_fn(fn_args):
         black_box = functools.partial(served, training=False)
 
     def build():
-        target = surrogate or _training_target(run, run.in_precision(classifier), purifier)
+        target = surrogate and run.in_scope(surrogate)
+        target = target or _training_target(run, run.in_precision(classifier), purifier)
         return build_model(config, run.spec, target, black_box, total_steps)
 
-    with run.precision():
+    with run.scope(), run.precision():
         model = build()
     if config["warm_start"]:
         name, command = _parts.attack_part(*warm)
-        trained = _parts.load_part(name, run.output_dir, command)
-        model.generator.set_weights(trained.generator.get_weights())
-        model.discriminator.set_weights(trained.discriminator.get_weights())
+        _take_weights(model, _parts.load_part(name, run.output_dir, command))
     image_row = _image_row(model, purifier, config["epsilon"])
     logs = run.train(model, image_row, best="attack_success_rate")
+    if not run.is_chief:
+        run.wait_for_chief()
+        return
     model = run.full_precision(model, build)
     run.save(model)
     is_through_purifier = purifier is not None and config["whitebox"]

@@ -48,9 +48,12 @@ def run_fn(fn_args):
 
     run = _runner.Run("classifier", fn_args)
     total_steps = run.total_steps()
-    with run.precision():
+    with run.scope(), run.precision():
         model = build_model(run.config, run.spec, total_steps)
     logs = run.train(model, lambda _: {})
+    if not run.is_chief:
+        run.wait_for_chief()
+        return
     model = run.full_precision(model, lambda: build_model(run.config, run.spec, total_steps))
     run.save(model)
     run.evaluate(model)

@@ -45,10 +45,13 @@ def run_fn(fn_args):
     run = _runner.Run("defensegan", fn_args)
     config, classifier = run.config, run.classifier()
     total_steps = run.total_steps()
-    with run.precision():
+    with run.scope(), run.precision():
         model = build_model(config, run.spec, total_steps)
     z = keras.random.normal((8, config["latent_dim"]), seed=config["seed"])
     logs = run.train(model, lambda _: {"generated": model(z)})
+    if not run.is_chief:
+        run.wait_for_chief()
+        return
     model = run.full_precision(model, lambda: build_model(config, run.spec, total_steps))
     run.save(model)
     purifier = DefenseGAN(

@@ -40,13 +40,16 @@ def run_fn(fn_args):
     name, command = _parts.prior_part(config)
     generator = _parts.load_part(name, run.output_dir, command).generator
     total_steps = run.total_steps()
-    with run.precision():
-        model = build_model(config, run.spec, generator, total_steps)
+    with run.scope(), run.precision():
+        model = build_model(config, run.spec, run.in_scope(generator), total_steps)
 
     def image_row(images):
         return {"projected": generator(model.encode(images, generator))}
 
     logs = run.train(model, image_row)
+    if not run.is_chief:
+        run.wait_for_chief()
+        return
     model = run.full_precision(model, lambda: build_model(config, run.spec, generator, total_steps))
     model.fit_preconditioner()
     run.save(model)

@@ -64,10 +64,13 @@ def run_fn(fn_args):
     run = _runner.Run("puvae", fn_args)
     classifier = run.classifier()
     total_steps = run.total_steps()
-    with run.precision():
+    with run.scope(), run.precision():
         model = build_model(run.config, run.spec, run.in_precision(classifier), total_steps)
     best = "adversarial_accuracy" if run.config["adversarial"] else None
     logs = run.train(model, lambda images: {"purified": model(images)}, best=best)
+    if not run.is_chief:
+        run.wait_for_chief()
+        return
     model = run.full_precision(
         model, lambda: build_model(run.config, run.spec, classifier, total_steps)
     )
