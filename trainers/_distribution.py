@@ -79,8 +79,11 @@ class Distribution:
             place = tf.distribute.get_replica_context().replica_id_in_sync_group
             return float(number) * tf.one_hot(place, replicas)
 
-        numbers = self.strategy.reduce("SUM", self.strategy.run(own), axis=None)
-        return [int(value) for value in numbers.numpy()]
+        @tf.function(autograph=False)
+        def all_of_them():
+            return self.strategy.reduce("SUM", self.strategy.run(own), axis=None)
+
+        return [int(value) for value in all_of_them().numpy()]
 
     def wait(self):
         """Comes back once every worker has called this."""

@@ -80,7 +80,7 @@ def _build(model, strategy, batches):
     with strategy.scope():
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-    strategy.run(_separate_seeds, (model,))
+    tf.function(lambda: strategy.run(_separate_seeds, (model,)), autograph=False)()
 
 
 def _trained_layers(model):
@@ -107,7 +107,9 @@ def _average_statistics(model):
     for layer in _trained_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             for variable in (layer.moving_mean, layer.moving_variance):
-                variable.assign(context.all_reduce("MEAN", tf.convert_to_tensor(variable)))
+                # The identity is on the replica's device; what is read from a variable may not be.
+                own = tf.identity(tf.convert_to_tensor(variable))
+                variable.assign(context.all_reduce("MEAN", own))
 
 
 def _on_replicas(strategy, step):

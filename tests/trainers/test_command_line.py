@@ -39,6 +39,7 @@ def run(tmp_path, *arguments):
         (["trainers.tfx_pipeline", "--pipeline_root=p"], "--serving_dir must have a value"),
         ([*TFX, "--custom_config=epochz=3"], "Received: ['epochz']"),
         ([*TFX, "--custom_config=epochs=two"], "`epochs` must be of type int. Received: epochs='t"),
+        (["trainers.classifier", "--distribution=multi_worker"], "`TF_CONFIG` must name"),
         (["trainers.classifier", "--output_dir=/dev/null/x"], "`output_dir` must be a writable"),
         (
             [
