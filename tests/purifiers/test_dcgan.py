@@ -67,6 +67,18 @@ def test_wgan_gps_generator_moves_after_every_critic_steps_steps(batch, moved):
     assert int(model.discriminator_optimizer.iterations) == 6
 
 
+def test_wgan_gps_cycle_of_steps_is_what_train_step_chooses(batch):
+    chosen, cycled = (make_dcgan(gan_loss="wgan-gp", critic_steps=2) for _ in range(2))
+    cycle = cycled.step_cycle()
+    assert len(cycle) == 2
+    for turn in range(4):
+        chosen.train_step(batch)
+        cycle[turn % 2](batch)
+    assert int(cycled.generator_optimizer.iterations) == 2
+    for one, other in zip(chosen.weights, cycled.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(("norm", "penalty"), [(1.0, 0.0), (3.0, 4.0), (0.0, 1.0)])
 def test_the_gradient_penalty_of_a_linear_critic_is_known(norm, penalty, batch):
     model = make_dcgan(gan_loss="wgan-gp")

@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify import load_model, records
+from tfpurify import load_model, optimizers, records
 from trainers import _cluster, _distribution
 
 FOLDER = Path(__file__).parent
@@ -95,6 +97,22 @@ def test_a_lost_worker_is_an_error_that_says_what_to_do(epochs, start):
 def test_alone_nothing_is_shared():
     distribution = _distribution.Distribution("none", 8)
     assert distribution.is_chief and distribution.share(3) == [3]
+
+
+def test_mirrored_on_one_device_takes_the_steps_of_fit():
+    inputs, targets = np.ones((8, 3), "float32"), np.zeros((8, 1), "float32")
+    batches = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
+    found = []
+    for kind in ("none", "mirrored"):
+        distribution = _distribution.Distribution(kind, 8)
+        keras.utils.set_random_seed(0)
+        with distribution.scope():
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+            model.compile(optimizers.Adam(0.1), "mse")
+        distribution.fit(model, batches, steps_per_epoch=4, epochs=2, verbose=0)
+        found.append([np.array(variable) for variable in model.variables])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def pytest_in_a_process(*arguments):

@@ -211,7 +211,8 @@ def test_wasserstein_generators_wait_for_their_turn(mirrored):
     assert model.discriminator_optimizer.iterations.numpy() == 7
     assert model.generator_optimizer.iterations.numpy() == 2
     assert np.isfinite(list(history.history.values())).all()
-    assert all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    moved = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert sum(moved) == len(moved) - 1  # a critic's last bias has no slope
 
 
 def test_a_loss_that_is_not_finite_stops_both(mirrored):
