@@ -116,6 +116,7 @@ class Distribution:
 @functools.cache
 def _strategy(kind):
     """Returns the process's one strategy: a second would number its exchanges as the first does."""
+    tf.get_logger().setLevel("WARNING")  # it has several lines for every exchange
     if kind == "mirrored":
         return tf.distribute.MirroredStrategy()
     # Has to come before anything else that TensorFlow computes.
