@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import os
+import signal
+import threading
 
 import tensorflow as tf
 from absl import logging
@@ -120,11 +122,15 @@ def _strategy(kind):
     if kind == "mirrored":
         return tf.distribute.MirroredStrategy()
     # Has to come before anything else that TensorFlow computes.
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow catches SIGTERM to tell the other workers of it; then none of them ends.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return strategy
 
 
 def _reason(error):
     """Returns what TensorFlow says of a collective operation that failed, without its trace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    about = [line for line in lines if line.startswith("Collective ops is aborted")]
-    return f"{type(error).__name__}: {(about or lines or [''])[0]}"
+    _, found, reason = str(error).partition("Collective ops is aborted")
+    line, *_ = (found + reason or str(error)).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {line}"
