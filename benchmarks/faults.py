@@ -84,63 +84,18 @@ def _difference(ours, theirs):
     return max(float(abs(a - b).max()) for a, b in zip(ours, theirs, strict=True) if a.size)
 
 
-def _damage(path, rng):
-    """Cuts a file at a random place or flips one random bit of it."""
-    content = bytearray(path.read_bytes())
-    if rng.random() < 0.5:
-        content = content[: rng.randrange(len(content))]
-    else:
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    path.write_bytes(content)
-
-
-def _checkpoints(folder, rng, options):
-    """Damaged checkpoints, zoo files and `.keras` files: refused, or the last good one is used."""
-    import numpy as np
-
-    from benchmarks import _trainings
-    from tfpurify import load_model, zoo
-    from trainers import _checkpoints
+def _files(folder, rng, options):
+    """Damaged checkpoints, `.keras` files and zoo files, and foreign `.keras` files."""
+    from benchmarks import _damage, _trainings
 
     _trainings.train(folder).check_returncode()
-    run = folder / "runs" / _trainings.NAME
-    expected = _trainings.weights(folder)
-    model = load_model(run / "model.keras")
-    counts = dict.fromkeys(("fell_back", "refused", "harmless", "wrong"), 0)
-    for _ in range(options["damages"]):
-        copy = folder / "copy"
-        shutil.copytree(run / "checkpoints", copy)
-        _damage(max(copy.glob("epoch-*")), rng)
-        is_right = _checkpoints.EpochCheckpoint(copy).restore(model) == 5
-        counts["fell_back" if is_right else "wrong"] += 1
-        shutil.rmtree(copy)
-    for _ in range(options["damages"]):
-        path = folder / "model.keras"
-        shutil.copy(run / "model.keras", path)
-        _damage(path, rng)
-        try:
-            found = [variable.numpy() for variable in load_model(path).variables]
-        except ValueError as error:
-            counts["refused" if str(path) in str(error) else "wrong"] += 1
-        else:  # a bit that nothing reads: a date in the archive
-            pairs = zip(found, expected, strict=False)
-            is_right = all(np.array_equal(mine, other) for mine, other in pairs)
-            counts["harmless" if is_right else "wrong"] += 1
-    name = "encoder_dcgan_mnist"
-    for _ in range(options["damages"]):
-        copy = folder / "zoo"
-        copy.mkdir()
-        for file in ("manifest.json", f"{name}.npz"):
-            shutil.copy(zoo.default_folder() / file, copy)
-        _damage(copy / f"{name}.npz", rng)
-        try:
-            zoo.load(name, copy)
-        except ValueError as error:
-            counts["refused" if name in str(error) else "wrong"] += 1
-        else:
-            counts["wrong"] += 1
-        shutil.rmtree(copy)
-    return counts
+    run, count = folder / "runs" / _trainings.NAME, options["damages"]
+    return {
+        "checkpoints": _damage.checkpoints(run, rng, count),
+        "keras": _damage.keras_files(run, rng, count),
+        "zoo": _damage.zoo_files(folder, rng, count),
+        "foreign": _damage.foreign_files(folder),
+    }
 
 
 def _disk(folder, _, options):
@@ -239,6 +194,37 @@ def _seeds(folder, _, options):
     return found
 
 
+def _nan(folder, _, options):
+    """NaN in the data of the second epoch: what is said, and after which epoch a run goes on."""
+    import numpy as np
+
+    from benchmarks import _trainings
+    from trainers import _runner, defensegan
+    from trainers._fn_args import FnArgs
+
+    del options
+    config = {"data_source": "embedded", "steps_per_epoch": 5, "batch_size": 16}
+    config |= {"eval_examples": 2, "num_steps": 2, "num_restarts": 1, "output_dir": str(folder)}
+    defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 1}))
+    right = _runner.data.training_batches
+
+    def poisoned(*args, **kwargs):
+        batches, steps = right(*args, **kwargs)
+        return batches.map(lambda images, labels: (images + np.nan, labels)), steps
+
+    _runner.data.training_batches = poisoned
+    try:
+        defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 2}))
+    except Exception as error:  # whichever it is, it is shown
+        said = str(error).partition(" [")[0]
+    else:
+        said = None
+    finally:
+        _runner.data.training_batches = right
+    defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 2}))
+    return {"says": said, "goes_on_after": _trainings.summary(folder)["resumed_after_epoch"]}
+
+
 def _folders(folder, _, options):
     """Two processes and one output folder: the second refuses, the first goes on."""
     from benchmarks import _trainings
@@ -257,8 +243,9 @@ def _folders(folder, _, options):
 
 _FAULTS = {
     "kill": _kill,
-    "files": _checkpoints,
+    "files": _files,
     "disk": _disk,
+    "nan": _nan,
     "inputs": _inputs,
     "seeds": _seeds,
     "folders": _folders,

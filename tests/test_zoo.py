@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from benchmarks import _damage
 from tfpurify import zoo
 from tfpurify.classifiers import Classifier, build_classifier
 from tfpurify.data import DATASETS
@@ -247,6 +248,12 @@ def test_a_foreign_class_is_refused(tmp_path, module, class_name, match):
     plant(tmp_path, {"config": np.array(json.dumps(outer).encode())})
     with refused(f"foreign.npz {re.escape(match)}"):
         zoo.load("foreign", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_code_in_a_foreign_keras_file_never_runs(tmp_path):
+    counts = _damage.foreign_files(tmp_path)
+    assert counts == {"refused": 8, "wrong": 0}
 
 
 def test_a_pickle_in_a_foreign_file_never_runs(tmp_path):

@@ -12,7 +12,7 @@ _PAIRED = (
     "noise_as_strong",
     "full_budget_fails",
 )
-_ITERATIVE = ("pgd", "pgd_targeted", "pgd_eot", "apgd_ce", "apgd_dlr")
+_ITERATIVE = ("pgd", "pgd_targeted", "pgd_eot", "apgd_ce", "apgd_dlr", "cw_l2")
 _YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
 _SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
