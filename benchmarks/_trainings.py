@@ -42,13 +42,19 @@ def train(folder, **more):
 
 
 def train_and_kill(folder, seconds):
-    """Trains for so many seconds and kills; returns the number of epochs that had ended by then."""
+    """Trains for so many seconds and kills.
+
+    Returns:
+        The number of epochs that had ended by then, None if all had and the process too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "killed.log"
+    told = {**os.environ, "PYTHONUNBUFFERED": "1"}  # what it has printed is all that it tells
     with open(path, "w", encoding="utf-8") as log:
-        process = subprocess.Popen(command(folder), stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command(folder), stdout=log, stderr=subprocess.STDOUT, env=told)
         try:
             process.wait(timeout=seconds)
+            return None
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()

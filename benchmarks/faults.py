@@ -64,16 +64,21 @@ def _kill(folder, rng, options):
     _trainings.train(folder / "whole").check_returncode()
     whole = _trainings.weights(folder / "whole")
     seconds = _trainings.summary(folder / "whole")["wall_seconds"]
-    lost, ends = [], []
-    for index in range(options["kills"]):
-        run = folder / str(index)
+    done, lost, ends = [], [], []
+    while len(lost) < options["kills"]:
+        run = folder / "killed"
         ended = _trainings.train_and_kill(run, rng.uniform(0.3, 1.2) * seconds)
+        if ended is None:
+            shutil.rmtree(run)
+            continue
         _trainings.train(run).check_returncode()
+        done.append(ended)
         lost.append(max(0, ended - _trainings.summary(run)["resumed_after_epoch"]))
         ends.append(_difference(_trainings.weights(run), whole))
         shutil.rmtree(run)
     return {
         "kills": len(lost),
+        "whole_epochs_before_each": done,
         "whole_epochs_lost_most": max(lost),
         "largest_difference_of_a_weight_or_an_optimizers_state": max(ends),
         "equal_to_the_bit": sum(end == 0.0 for end in ends),
