@@ -69,7 +69,7 @@ def weights(folder, name=NAME):
     model = load_model(folder / "runs" / name / "model.keras")
     optimizers = [value for key, value in vars(model).items() if key.endswith("optimizer")]
     state = itertools.chain.from_iterable(one.variables for one in optimizers if one is not None)
-    return [variable.numpy() for variable in (*model.variables, *state)]
+    return [variable.numpy() for variable in (*model.weights, *state)]  # no seeds: none is saved
 
 
 def summary(folder, name=NAME):

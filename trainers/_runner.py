@@ -5,6 +5,7 @@ import csv
 import functools
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from trainers import _callbacks, _checkpoints, _configuration, _distribution, _n
 
 VALIDATION_BATCH_SIZE = 250
 _LOCK = ".lock"
+_NOT_FINITE = "`images` must be finite. Received: NaN or infinity at step {} of epoch {}"
 
 
 class Run:
@@ -286,9 +288,12 @@ class Run:
                     callbacks=callbacks,
                     verbose="auto",
                 )
-        except (FloatingPointError, ValueError, tf.errors.InvalidArgumentError):
+        except (FloatingPointError, ValueError, tf.errors.InvalidArgumentError) as error:
             if self.is_chief and not self._has_checkpoints():
                 shutil.rmtree(self.folder)
+            not_finite = re.search(_NOT_FINITE.format(r"\d+", r"\d+"), str(error))
+            if not_finite:  # TensorFlow puts its own trace around it
+                raise FloatingPointError(not_finite[0]) from error
             raise
         self.distribution.wait()  # until the chief has written the last epoch
         last = {name: values[-1] for name, values in history.history.items()}
@@ -438,10 +443,9 @@ def _require_finite(batches, initial_epoch, steps_per_epoch):
 
     def check(index, batch):
         place = (index % steps_per_epoch + 1, initial_epoch + index // steps_per_epoch + 1)
-        words = "`images` must be finite. Received: NaN or infinity at step {} of epoch {}"
         is_finite = tf.reduce_all(tf.math.is_finite(batch[0]))
         with tf.control_dependencies(
-            [tf.debugging.Assert(is_finite, [tf.strings.format(words, place)])]
+            [tf.debugging.Assert(is_finite, [tf.strings.format(_NOT_FINITE, place)])]
         ):
             return tf.nest.map_structure(tf.identity, batch)
 
