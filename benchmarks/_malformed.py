@@ -7,12 +7,14 @@ It raises AssertionError at an answer that is wrong, and whatever else than a re
 import base64
 import collections
 import http.client
+import io
 import json
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 _DTYPES = ("float32", "float32", "float32", "float64", "float16", "int32", "uint8", "bool")
 _FLOATS = st.floats(width=32) | st.sampled_from([-1e-3, 0.0, 0.5, 1.0, 1.001, 255.0])
@@ -135,6 +137,59 @@ def parse_command_lines(trainer, count):
 
     check()
     return dict(counts)
+
+
+def decode_files(image_shape, count):
+    """Decodes image files that are cut, flipped or of another kind, as `serve_image_bytes` does.
+
+    Args:
+        image_shape: `(height, width, channels)` of the bundle.
+        count: Files.
+    """
+    import tensorflow as tf
+
+    from tfpurify.preprocessing import decode_images
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, image_shape, dtype=np.uint8)
+    files = {"png": tf.io.encode_png(pixels), "jpeg": tf.io.encode_jpeg(pixels)}
+    files = {kind: data.numpy() for kind, data in files.items()}
+    files["gif"] = _gif(5000, b"\0\0\0 \0\0\0 ")  # more pixels than may be, as 32 x 32
+    decode = tf.function(lambda data: decode_images(data, image_shape))
+    right = {kind: decode(tf.constant([data]))[0].numpy() for kind, data in files.items()}
+    counts = collections.Counter()
+
+    @_examples(count)
+    @given(st.sampled_from(sorted(files)), st.sampled_from(["no", "cut", "flip"]), st.integers(0))
+    def check(kind, change, place):
+        data = bytearray(files[kind])
+        if change == "cut":
+            data = data[: place % len(data)]
+        elif change == "flip":
+            data[place // 8 % len(data)] ^= 1 << place % 8
+        images, _, errors = decode(tf.constant([bytes(data)]))
+        is_refused = bool(errors.numpy()[0])
+        counts["refused" if is_refused else "answered"] += 1
+        if kind == "gif" or change == "cut":
+            assert is_refused, f"{kind}, {change} at {place}, was decoded"
+        elif change == "no":
+            assert not is_refused, f"{kind} was refused"
+        elif kind == "png" and not is_refused:  # a JPEG has no checksum
+            np.testing.assert_array_equal(images, right[kind])
+
+    check()
+    return dict(counts)
+
+
+def _gif(size, header):
+    """Returns a GIF of `size` x `size` pixels with the caller's bytes where a PNG has its size."""
+    pixels = np.broadcast_to(np.arange(size, dtype=np.uint8), (size, size))
+    image = Image.fromarray(pixels, "L").convert("P")
+    buffer = io.BytesIO()
+    image.save(buffer, "GIF", optimize=False)
+    data = bytearray(buffer.getvalue())
+    data[16 : 16 + len(header)] = header  # of the palette, which begins at 13
+    return bytes(data)
 
 
 def _likely(name):

@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -71,15 +72,17 @@ def _kill(folder, rng, options):
         if ended is None:
             shutil.rmtree(run)
             continue
-        _trainings.train(run).check_returncode()
+        second = _trainings.train(run)
+        second.check_returncode()
+        found = re.search(r"Resuming after epoch (\d+)", second.stderr)
         done.append(ended)
-        lost.append(max(0, ended - _trainings.summary(run)["resumed_after_epoch"]))
+        lost.append(ended - (int(found[1]) if found else 0))
         ends.append(_difference(_trainings.weights(run), whole))
         shutil.rmtree(run)
     return {
         "kills": len(lost),
         "whole_epochs_before_each": done,
-        "whole_epochs_lost_most": max(lost),
+        "whole_epochs_lost_most": max(0, *lost),
         "largest_difference_of_a_weight_or_an_optimizers_state": max(ends),
         "equal_to_the_bit": sum(end == 0.0 for end in ends),
     }
@@ -162,6 +165,8 @@ def _inputs(folder, _, options):
     images = np.stack([image for image, _ in images.as_numpy_iterator()])
     model = PurifiedClassifier.from_preset("puvae_mnist_adversarial")
     found = {"python": _malformed.call_models({"PurifiedClassifier": model}, images, count)}
+    for shape in ((28, 28, 1), (32, 32, 3)):
+        found[f"files_{shape[-1]}_channels"] = _malformed.decode_files(shape, count // 2)
     context = multiprocessing.get_context("spawn")
     for trainer in _TRAINERS:
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:

@@ -1,7 +1,7 @@
 """What a purifier costs a service: `python -m benchmarks.serving`.
 
 Exports none, PuVAE and DefenseGAN's fast projector, serves each with `trainers.serve` on loopback
-and lets clients ask for one image after another. Each answer is compared with the graph's own.
+and lets clients ask for one image after another. Each answer's label is compared with the graph's.
 """
 
 import functools
@@ -120,7 +120,7 @@ def _ask(port, name, body, label):
         answer = connection.getresponse()
         content = answer.read()
         return answer.status == 200 and json.loads(content)["predictions"][0]["label"] == label
-    except OSError:
+    except (OSError, http.client.HTTPException, ValueError, LookupError):
         return False
     finally:
         connection.close()

@@ -51,6 +51,12 @@ def test_the_server_answers_right_images_and_lives(images, model, tmp_path):
     assert counts["refused"] > 50 and counts["answered"] > 0
 
 
+@pytest.mark.parametrize("image_shape", [(28, 28, 1), (32, 32, 3)])
+def test_files_are_decoded_right_or_refused(image_shape):
+    counts = _malformed.decode_files(image_shape, 200)
+    assert counts["refused"] > 50 and counts["answered"] > 10
+
+
 def test_a_wrong_answer_is_found(images, model):
     with pytest.raises(AssertionError, match="answered"):
         _malformed.call_models({"blind": lambda array: np.zeros(1)}, images, 20)

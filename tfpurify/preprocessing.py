@@ -7,6 +7,7 @@ empty where there is none, and one that is wrong is replaced by black.
 
 import tensorflow as tf
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 4096 * 4096  # of an encoded image; more is taken for a decompression bomb
 
 
@@ -19,6 +20,8 @@ def check_images(images):
     Returns:
         The images, black where they are wrong, and their errors `(batch,)`.
     """
+    with tf.control_dependencies([_require_one(images)]):
+        images = tf.identity(images)
     is_finite = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
     low, high = tf.reduce_min(images, axis=(1, 2, 3)), tf.reduce_max(images, axis=(1, 2, 3))
     is_in_range = (low >= 0.0) & (high <= 1.0)
@@ -51,7 +54,10 @@ def decode_images(image_bytes, image_shape, max_pixels=MAX_PIXELS):
     def decode(data):
         is_jpeg = tf.io.is_jpeg(data)
         size = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _png_size(data))
+        # TensorFlow's `decode_png` takes GIFs too, whose size stands elsewhere.
+        is_png = tf.strings.substr(data, 0, len(_PNG)) == _PNG
         bounds = [
+            tf.debugging.Assert(is_jpeg | is_png, ["neither PNG nor JPEG"]),
             tf.debugging.assert_positive(size),
             tf.debugging.assert_less_equal(tf.reduce_prod(size), tf.cast(max_pixels, tf.int64)),
         ]
@@ -73,6 +79,8 @@ def decode_images(image_bytes, image_shape, max_pixels=MAX_PIXELS):
         nothing = (tf.zeros(image_shape), tf.constant(False), tf.constant(False))
         return decoded.reduce(nothing, lambda _, found: (*found, tf.constant(True)))
 
+    with tf.control_dependencies([_require_one(image_bytes)]):
+        image_bytes = tf.identity(image_bytes)
     images, is_resized, is_decoded = tf.map_fn(
         decode_or_not,
         image_bytes,
@@ -84,6 +92,10 @@ def decode_images(image_bytes, image_shape, max_pixels=MAX_PIXELS):
     )
     wrong = f"image_bytes must be a whole PNG or JPEG file of at most {max_pixels} pixels"
     return images, is_resized, tf.where(is_decoded, "", wrong)
+
+
+def _require_one(batch):
+    return tf.debugging.Assert(tf.shape(batch)[0] > 0, ["a request must hold at least one image"])
 
 
 def _jpeg_size(data):

@@ -113,7 +113,9 @@ class KeepBest(keras.callbacks.Callback):
         Raises:
             ValueError: If what was kept is damaged.
         """
-        if not self.path.exists():
+        # A kill may part the two before the first epoch's checkpoint, never after it.
+        is_lost = any(self.folder.glob("best-*")) and any(self.folder.glob("epoch-*"))
+        if not self.path.exists() and not is_lost:
             return None
         try:
             best = json.loads(self.path.read_text(encoding="utf-8"))

@@ -29,7 +29,8 @@ def run(options, beam_arguments):
         beam_arguments: Beam's own flags.
 
     Raises:
-        ValueError: If nothing matches the pattern, or there is no bundle.
+        ValueError: If nothing matches the pattern, a name is not UTF-8, or there is no bundle of a
+            defence.
     """
     folder, shards = Path(options["output_dir"]), options["shards"]
     (matched,) = FileSystems.match([options["input_pattern"]])
@@ -37,8 +38,18 @@ def run(options, beam_arguments):
     if not paths:
         pattern = options["input_pattern"]
         raise ValueError(f"`input_pattern` must match a file. Received: {pattern}")
-    handler = BundleHandler(options["bundle"])
-    handler.load_model()  # a bundle that is not there is found before anything is read
+    for path in paths:
+        if path != path.encode("utf-8", "replace").decode("utf-8"):
+            raise ValueError(f"`input_pattern` must match names in UTF-8. Received: {path!r}")
+    bundle = Bundle(options["bundle"])  # one that is not there is found before anything is read
+    name = "serve_image_bytes"
+    if name not in bundle.signatures or "purified_images" not in bundle.outputs(name):
+        raise ValueError(
+            "`bundle` must be that of a purifier and its classifier, which `trainers.export` "
+            f"writes. Received: {bundle.folder}"
+        )
+    handler = BundleHandler(str(bundle.folder))  # not a version that comes meanwhile
+    _remove_older(folder, paths)
     with beam.Pipeline(options=PipelineOptions(list(beam_arguments))) as pipeline:
         whole, broken = (
             pipeline
@@ -64,6 +75,16 @@ def run(options, beam_arguments):
         )
         counts | beam.CombineGlobally(_sums) | "Counts" >> beam.Map(_write_counts, str(folder))
     return json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+
+
+def _remove_older(folder, paths):
+    """Removes an earlier output, whose shards a glob would count beside the new ones."""
+    patterns = ("counts.json", "purified-*.tfrecord", "rejected-*.jsonl", ".purified-*")
+    older = [path for pattern in patterns for path in folder.glob(pattern)]
+    if {path.resolve() for path in older} & {Path(path).resolve() for path in paths}:
+        raise ValueError(f"`input_pattern` must match nothing that is replaced. Received: {folder}")
+    for path in older:
+        path.unlink()
 
 
 def read(path, feature):
@@ -166,10 +187,13 @@ def write(shard, folder, shards):
     kinds = [[e for e in elements if (e["reason"] is not None) == is_bad] for is_bad in (0, 1)]
     name = f"{index:05d}-of-{shards:05d}"
     aside = Path(folder) / f".purified-{name}"
-    with tf.io.TFRecordWriter(str(aside)) as writer:
-        for element in kinds[0]:
-            writer.write(_example(element))
-    aside.rename(Path(folder) / f"purified-{name}.tfrecord")
+    try:
+        with tf.io.TFRecordWriter(str(aside)) as writer:
+            for element in kinds[0]:
+                writer.write(_example(element))
+        aside.rename(Path(folder) / f"purified-{name}.tfrecord")
+    finally:
+        aside.unlink(missing_ok=True)
     lines = [json.dumps({key: one[key] for key in ("key", "reason")}) + "\n" for one in kinds[1]]
     write_aside(Path(folder) / f"rejected-{name}.jsonl", "".join(lines))
     return dict(zip(_KINDS, map(len, kinds), strict=True))

@@ -102,8 +102,13 @@ class Run:
 
     def _require_same_config(self, path, config):
         """Refuses to go on with a run that was started with other settings."""
-        if not path.exists() or not self._has_checkpoints():
+        if not self._has_checkpoints():
             return
+        if not path.exists():
+            raise ValueError(
+                f"{path} must be there to go on with the checkpoints beside it: nothing else says "
+                "how they were trained. Start over with --noresume"
+            )
         try:
             before = json.loads(path.read_text())
         except json.JSONDecodeError as error:
@@ -120,7 +125,7 @@ class Run:
             )
 
     def _has_checkpoints(self):
-        return any(self.folder.glob("**/checkpoints/*.weights.h5"))
+        return any(self.folder.glob("**/checkpoints/[!.]*.weights.h5"))
 
     @functools.cached_property
     def source(self):

@@ -9,7 +9,8 @@ Reads image files (PNG, JPEG) or TFRecords of `tf.train.Example` and writes into
 - `purified-*.tfrecord`: examples of `key`, `image` (the purified one, PNG), `label`,
   `reconstruction_error` and, if the bundle has it, `is_flagged`;
 - `rejected-*.jsonl`: `key` and `reason` of what is no image;
-- `counts.json`: how many were read, purified and rejected; the first is the sum of the others.
+- `counts.json`: how many were read, purified and rejected; the first is the sum of the others. It
+  is removed first, with all that an earlier run wrote, and written last: where it is, all is there.
 
 A key is a file's path and, in TFRecords, `#` and the record's place. The same input gives the same
 files, byte for byte, however many workers there are.
@@ -48,7 +49,8 @@ def purify(options, beam_arguments=()):
 
     Raises:
         ImportError: If Beam is not installed.
-        ValueError: If nothing matches the pattern, or there is no bundle.
+        ValueError: If nothing matches the pattern, a name is not UTF-8, or there is no bundle of a
+            defence.
         OSError: If the output folder cannot be written, or another process writes it.
     """
     from tfpurify.files import claim
@@ -61,7 +63,13 @@ def purify(options, beam_arguments=()):
             f'Purifying a store needs Beam: `pip install -e ".[beam]"`. Received: {error}'
         ) from error
     claim(require_writable(options["output_dir"]) / ".lock")
-    counts = _purification.run(options, beam_arguments)
+    try:
+        counts = _purification.run(options, beam_arguments)
+    except RuntimeError as error:  # Beam's word for whatever a worker raised
+        reason = (str(error).strip().splitlines() or ["unknown"])[-1]
+        raise OSError(
+            f"The pipeline must end for {options['output_dir']} to be whole. Received: {reason}"
+        ) from error
     logging.info("%s: %s", options["output_dir"], json.dumps(counts))
     return counts
 

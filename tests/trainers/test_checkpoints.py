@@ -106,6 +106,18 @@ def test_damaged_best_weights_are_refused(tmp_path, kept, damage):
             refuses()
 
 
+def test_best_weights_without_their_words_are_refused(tmp_path):
+    model = Counting([0.9])
+    keep_best = _checkpoints.KeepBest(tmp_path, "rate")
+    model.epoch(keep_best, 0)
+    (tmp_path / "checkpoints" / "best.json").unlink()
+    keep_best.on_train_begin()  # killed before the first checkpoint: begins anew
+    model.epoch(_checkpoints.EpochCheckpoint(tmp_path / "checkpoints"), 0)
+    for refuses in (keep_best.on_train_begin, lambda: keep_best.restore(model, {})):
+        with pytest.raises(ValueError, match=r"best.json .* must be whole"):
+            refuses()
+
+
 def test_a_best_epoch_that_was_cut_off_leaves_the_one_before(tmp_path, monkeypatch):
     model = Counting([0.1, 0.9])
     keep_best = _checkpoints.KeepBest(tmp_path, "rate")

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfpurify import load_dataset
+from tfpurify.export import export_classifier
 from trainers import export, purify
 
 OPTIONS = {"feature": "image/encoded", "shards": 3, "batch_size": 4}
@@ -109,6 +111,27 @@ def test_several_processes_write_the_same_bytes(purified, store, bundle, tmp_pat
     assert finished.returncode == 0, finished.stderr
     written = {path.name: path.read_bytes() for path in purified[0].iterdir()}
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == written
+
+
+def test_an_earlier_output_goes_and_an_input_stays(purified, store, bundle, tmp_path):
+    for name in ("purified-00000-of-00007.tfrecord", "rejected-00000-of-00007.jsonl"):
+        (tmp_path / name).write_text("")
+    paths = {"input_pattern": f"{store}/*.png", "output_dir": tmp_path, "bundle": bundle}
+    counts = purify.purify({**OPTIONS, **paths})
+    assert len(examples(tmp_path)) == counts["purified"]
+    assert not list(tmp_path.glob("*-of-00007*"))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="must match nothing that is replaced"):
+        purify.purify({**OPTIONS, **paths, "input_pattern": f"{tmp_path}/purified-*"})
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_bundle_without_a_purifier_is_refused(store, tmp_path):
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+    export_classifier(model, tmp_path / "bare")
+    paths = {"input_pattern": f"{store}/*", "output_dir": tmp_path / "out"}
+    with pytest.raises(ValueError, match="`bundle` must be that of a purifier"):
+        purify.purify({**OPTIONS, **paths, "bundle": tmp_path / "bare"})
 
 
 def test_an_empty_store_and_a_missing_bundle_are_refused(store, bundle, tmp_path):

@@ -220,6 +220,14 @@ def test_a_run_does_not_go_on_under_other_settings(workshop):
         classifier.run_fn(make_fn_args(config))
 
 
+def test_a_run_that_lost_its_settings_does_not_go_on(tmp_path):
+    config = {**TINY, "output_dir": str(tmp_path), "classifier": "b"}
+    classifier.run_fn(make_fn_args(config))
+    (tmp_path / "runs" / "b_mnist" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"config.json must be there .* --noresume"):
+        classifier.run_fn(make_fn_args({**config, "seed": 9}))
+
+
 def test_a_frozen_classifier_follows_the_precision_of_the_run():
     full = build_classifier("cnn", get_spec("mnist"))
     try:
