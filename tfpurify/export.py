@@ -194,7 +194,8 @@ def export_model(model, folder, signatures, image_shape=None, extra_files=()):
         version = folder / str(next_version(folder))
         os.rename(aside / "bundle", version)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        words = str(error).splitlines()[0].rpartition("}} ")[2].partition(" [Op")[0]
+        reason = getattr(error, "strerror", None) or words  # TensorFlow's, without its nodes
         raise OSError(
             f"`folder` must be a writable folder. Received: folder={folder} ({reason})"
         ) from error
