@@ -93,10 +93,9 @@ def reproduce(options):
 
     Raises:
         ValueError: If there is no data set whose parts are trained, or a purifier is unknown.
-        OSError: If the output folder cannot be written, or another process writes it.
+        OSError: If the output folder cannot be written.
     """
     from tfpurify import report, zoo
-    from tfpurify.files import claim
     from tfpurify.published import read_beside
     from trainers import _retraining, _study
 
@@ -105,7 +104,7 @@ def reproduce(options):
     options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
     _require_purifiers(options)
     _require_modes(options)
-    claim(report.require_writable(options["output_dir"]) / ".lock")
+    report.require_writable(options["output_dir"])
     datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
     found, moved, image_rows, notes = [], [], {}, []
     for dataset in datasets:
@@ -170,9 +169,18 @@ def _missing_note(dataset, missing, options):
     return "\n".join(lines)
 
 
+def _run(options):
+    """Reproduces, if no other process does so in the same folder."""
+    from tfpurify.files import claim
+    from tfpurify.report import require_writable
+
+    claim(require_writable(options["output_dir"]) / ".lock")
+    return reproduce(options)
+
+
 def main():
     """Runs the main job from the command line."""
-    _flags.run_app(define_flags(), reproduce)
+    _flags.run_app(define_flags(), _run)
 
 
 if __name__ == "__main__":
