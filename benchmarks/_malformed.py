@@ -6,7 +6,6 @@ It raises AssertionError at an answer that is wrong, and whatever else than a re
 
 import base64
 import collections
-import http.client
 import io
 import json
 
@@ -15,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+
+from benchmarks import _server
 
 _DTYPES = ("float32", "float32", "float32", "float64", "float16", "int32", "uint8", "bool")
 _FLOATS = st.floats(width=32) | st.sampled_from([-1e-3, 0.0, 0.5, 1.0, 1.001, 255.0])
@@ -218,7 +219,7 @@ def ask_server(port, name, images, labels, count):
     @given(rows)
     def check_images(rows):
         instances = [_instance(images[index], kind) for index, kind in rows]
-        status, answer = _post(port, name, json.dumps({"instances": instances}).encode())
+        status, answer = _server.post(port, name, json.dumps({"instances": instances}).encode())
         if any(kind not in ("none", "range") for _, kind in rows):
             assert status == 400, f"{rows} got {status}"
             counts["refused"] += 1
@@ -232,13 +233,13 @@ def ask_server(port, name, images, labels, count):
     @_examples(count // 2)
     @given(_JSON.map(lambda body: json.dumps(body).encode()) | st.binary(max_size=64))
     def check_bodies(body):
-        status, _ = _post(port, name, body)
+        status, _ = _server.post(port, name, body)
         assert 400 <= status < 500, f"{body} got {status}"
         counts["refused"] += 1
 
     check_images()
     check_bodies()
-    status, answer = _post(port, name, json.dumps({"instances": images.tolist()}).encode())
+    status, answer = _server.post(port, name, json.dumps({"instances": images.tolist()}).encode())
     assert status == 200, "the server does not answer any more"
     assert [row["label"] for row in answer["predictions"]] == list(labels)
     return dict(counts)
@@ -257,18 +258,6 @@ def _instance(image, kind):
     elif kind == "b64":
         return {"b64": base64.b64encode(image.tobytes()).decode()}
     return image.tolist()
-
-
-def _post(port, name, body):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        headers = {"content-type": "application/json"}
-        connection.request("POST", f"/v1/models/{name}:predict", body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        return answer.status, json.loads(content)
-    finally:
-        connection.close()
 
 
 def _examples(count):

@@ -1,6 +1,8 @@
 """A server in a process of its own, on a free port of loopback."""
 
 import contextlib
+import http.client
+import json
 import socket
 import subprocess
 import sys
@@ -46,3 +48,21 @@ def _wait_for(process, port, log):
         else:
             return
     raise RuntimeError(f"The server did not start: {log.read_text(encoding='utf-8')}")
+
+
+def post(port, name, body):
+    """Asks a server on loopback; returns the status and the answer, decoded.
+
+    Args:
+        port: Of the server.
+        name: Of the model.
+        body: Bytes.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        headers = {"content-type": "application/json"}
+        connection.request("POST", f"/v1/models/{name}:predict", body, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()

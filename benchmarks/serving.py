@@ -113,17 +113,11 @@ def _client(index, ask, bodies, labels, deadline, found):
 
 
 def _ask(port, name, body, label):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        headers = {"content-type": "application/json"}
-        connection.request("POST", f"/v1/models/{name}:predict", body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        return answer.status == 200 and json.loads(content)["predictions"][0]["label"] == label
+        status, answer = _server.post(port, name, body)
+        return status == 200 and answer["predictions"][0]["label"] == label
     except (OSError, http.client.HTTPException, ValueError, LookupError):
         return False
-    finally:
-        connection.close()
 
 
 def main():
