@@ -1,6 +1,5 @@
 """Trainings in processes of their own, which are killed, starved of disk and raced."""
 
-import itertools
 import json
 import os
 import re
@@ -65,10 +64,10 @@ def train_and_kill(folder, seconds):
 def weights(folder, name=NAME):
     """Returns what a run's `model.keras` holds, its optimizers' state included, as arrays."""
     from tfpurify import load_model
+    from trainers import _checkpoints
 
     model = load_model(folder / "runs" / name / "model.keras")
-    optimizers = [value for key, value in vars(model).items() if key.endswith("optimizer")]
-    state = itertools.chain.from_iterable(one.variables for one in optimizers if one is not None)
+    state = _checkpoints.optimizer_variables(model)
     return [variable.numpy() for variable in (*model.weights, *state)]  # no seeds: none is saved
 
 

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from tfpurify.files import write_aside
@@ -182,16 +183,21 @@ def _save_weights(model, folder, stem):
 
 def _require_space(model, folder):
     """Raises OSError where a model's weights do not fit: HDF5 crashes on a disk that gets full."""
-    optimizers = [value for key, value in vars(model).items() if key.endswith("optimizer")]
-    owners = [model, *(one for one in optimizers if one is not None)]
-    variables = [variable for owner in owners for variable in owner.variables]
-    needed = _HEADERS + sum(variable.numpy().nbytes for variable in variables)
+    variables = [*model.variables, *optimizer_variables(model)]
+    sizes = (math.prod(one.shape) * tf.as_dtype(one.dtype).size for one in variables)
+    needed = _HEADERS + sum(sizes)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
             f"{folder} must have {needed / 1e6:.1f} MB free for a checkpoint. "
             f"Received: {free / 1e6:.1f} MB"
         )
+
+
+def optimizer_variables(model):
+    """Returns the variables of all optimizers of a model, however many it has."""
+    owners = [value for key, value in vars(model).items() if key.endswith("optimizer")]
+    return [one for owner in owners if owner is not None for one in owner.variables]
 
 
 def is_whole(path):
