@@ -19,7 +19,6 @@ from benchmarks import _server
 
 _DTYPES = ("float32", "float32", "float32", "float64", "float16", "int32", "uint8", "bool")
 _FLOATS = st.floats(width=32) | st.sampled_from([-1e-3, 0.0, 0.5, 1.0, 1.001, 255.0])
-_WORDS = st.text(max_size=12) | st.sampled_from(["mnist", "puvae", "-1", "nan", "1e400", "../x"])
 _KEYS = st.sampled_from(["instances", "inputs", "signature_name", "images", "b64"])
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -41,7 +40,7 @@ def call_models(models, images, count):
     expected = {name: np.asarray(model(images)) for name, model in models.items()}
     counts = collections.Counter()
 
-    @_examples(count)
+    @examples(count)
     @given(_arrays(images))
     def check(array):
         is_right = _are_images(array, images.shape[1:])
@@ -93,53 +92,6 @@ def _are_images(array, shape):
     )
 
 
-def parse_command_lines(trainer, count):
-    """Gives a trainer's command line flags of all values, in this process and before any run.
-
-    A process has one set of flags: call it in a process of its own.
-
-    Args:
-        trainer: `classifier`, `puvae`, `defensegan`, `encoder` or `advgan`.
-        count: Command lines.
-    """
-    from absl import flags
-
-    from trainers import _configuration, _flags
-
-    names = sorted(_flags.define(trainer))
-    defaults = {name: flags.FLAGS[name].value for name in names}
-    counts = collections.Counter()
-    values = _WORDS | st.integers().map(str) | st.floats().map(str)
-    wrong = st.tuples(st.sampled_from(names) | _WORDS, values)
-    likely = st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), _likely(name)))
-
-    @_examples(count)
-    @given(st.lists(likely, max_size=3) | st.lists(likely | wrong, max_size=4))
-    def check(pairs):
-        flags.FLAGS.unparse_flags()
-        for name, value in defaults.items():
-            flags.FLAGS[name].value = value
-        try:
-            rest = flags.FLAGS(["trainer", *(f"--{name}={value}" for name, value in pairs)])
-            given_values = {name: flags.FLAGS[name].value for name in names}
-            config = _configuration.resolve(trainer, given_values)
-        except (flags.Error, ValueError):
-            counts["refused"] += 1
-            return
-        if len(rest) > 1:
-            counts["refused"] += 1
-            return
-        last = dict(pairs)
-        for name in set(last) & set(names):
-            assert config[name] == given_values[name], f"--{name}={last[name]} was dropped"
-        numbers = [value for value in config.values() if isinstance(value, float)]
-        assert np.all(np.isfinite(numbers)), f"{pairs} were taken"
-        counts["answered"] += 1
-
-    check()
-    return dict(counts)
-
-
 def decode_files(image_shape, count):
     """Decodes image files that are cut, flipped or of another kind, as `serve_image_bytes` does.
 
@@ -160,7 +112,7 @@ def decode_files(image_shape, count):
     right = {kind: decode(tf.constant([data]))[0].numpy() for kind, data in files.items()}
     counts = collections.Counter()
 
-    @_examples(count)
+    @examples(count)
     @given(st.sampled_from(sorted(files)), st.sampled_from(["no", "cut", "flip"]), st.integers(0))
     def check(kind, change, place):
         data = bytearray(files[kind])
@@ -193,14 +145,6 @@ def _gif(size, header):
     return bytes(data)
 
 
-def _likely(name):
-    """Returns a flag's values that may be right."""
-    from absl import flags
-
-    choices = getattr(flags.FLAGS[name].parser, "enum_values", None)
-    return st.sampled_from(list(choices or ("1", "2", "0.5", "nan", "inf", "true", "somewhere")))
-
-
 def ask_server(port, name, images, labels, count):
     """Posts bodies to a server; half of them no JSON request, half with images that are wrong.
 
@@ -215,7 +159,7 @@ def ask_server(port, name, images, labels, count):
     wrong = st.sampled_from(["none", "nan", "range", "text", "shape", "b64"])
     rows = st.lists(st.tuples(st.integers(0, len(images) - 1), wrong), min_size=1, max_size=4)
 
-    @_examples(count - count // 2)
+    @examples(count - count // 2)
     @given(rows)
     def check_images(rows):
         instances = [_instance(images[index], kind) for index, kind in rows]
@@ -230,7 +174,7 @@ def ask_server(port, name, images, labels, count):
             assert bool(row["error"]) == (kind != "none")
         counts["answered"] += 1
 
-    @_examples(count // 2)
+    @examples(count // 2)
     @given(_JSON.map(lambda body: json.dumps(body).encode()) | st.binary(max_size=64))
     def check_bodies(body):
         status, _ = _server.post(port, name, body)
@@ -260,7 +204,7 @@ def _instance(image, kind):
     return image.tolist()
 
 
-def _examples(count):
+def examples(count):
     return settings(
         max_examples=count,
         deadline=None,

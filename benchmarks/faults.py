@@ -156,7 +156,7 @@ def _inputs(folder, _, options):
     """Malformed inputs against the Python API, the command lines and the server."""
     import numpy as np
 
-    from benchmarks import _malformed, _server
+    from benchmarks import _command_lines, _malformed, _server
     from tfpurify import PurifiedClassifier, data, export
     from trainers.serve import Bundle
 
@@ -170,8 +170,12 @@ def _inputs(folder, _, options):
     context = multiprocessing.get_context("spawn")
     for trainer in _TRAINERS:
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-            parsed = pool.submit(_malformed.parse_command_lines, trainer, count // len(_TRAINERS))
+            parsed = pool.submit(_command_lines.parse, trainer, count // len(_TRAINERS))
             found[f"trainers.{trainer}"] = parsed.result()
+    for program in _command_lines.PROGRAMS:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            of_program = (program, folder / program, count // len(_command_lines.PROGRAMS))
+            found[f"trainers.{program}"] = pool.submit(_command_lines.run, *of_program).result()
     export.export_purified_classifier(model, folder / "tiny")
     labels = Bundle(folder / "tiny").signatures["serving_default"](images=images)["label"]
     with _server.serving(folder / "tiny") as port:

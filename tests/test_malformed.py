@@ -6,7 +6,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from benchmarks import _malformed
+from benchmarks import _command_lines, _malformed
 from benchmarks._server import serving
 from tfpurify import PurifiedClassifier, data, export
 from tfpurify.attacks.pgd import PGD
@@ -39,7 +39,7 @@ def test_models_and_attacks_answer_images_alone(images, model):
 def test_command_lines_are_taken_whole_or_refused(trainer):
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        counts = pool.submit(_malformed.parse_command_lines, trainer, 100).result(timeout=120)
+        counts = pool.submit(_command_lines.parse, trainer, 100).result(timeout=120)
     assert counts["refused"] > 50 and counts["answered"] > 0
 
 

@@ -17,11 +17,18 @@ from tensorboard.plugins.hparams import api as hparams
 
 from tfpurify import data, evaluation, records
 from tfpurify.attacks.dead_gradient import naming_the_layer
-from tfpurify.files import claim, write_aside
-from trainers import _callbacks, _checkpoints, _configuration, _distribution, _names, _parts
+from tfpurify.files import write_aside
+from trainers import (
+    _callbacks,
+    _checkpoints,
+    _configuration,
+    _distribution,
+    _names,
+    _parts,
+    _run_folder,
+)
 
 VALIDATION_BATCH_SIZE = 250
-_LOCK = ".lock"
 _NOT_FINITE = "`images` must be finite. Received: NaN or infinity at step {} of epoch {}"
 
 
@@ -56,7 +63,7 @@ class Run:
         self.started = time.time()
         self.resumed_after_epoch = 0
         self._is_prepared = False
-        _require_writable(self.folder)
+        _run_folder.require_writable(self.folder)
         self.distribution = _distribution.Distribution(
             self.config["distribution"], self.config["batch_size"]
         )
@@ -70,62 +77,18 @@ class Run:
         """Makes the run's folder, once all that the run needs is known to be there."""
         if self._is_prepared:
             return
-        path = self.folder / "config.json"
         config = {"trainer": self.trainer, "source": self.source, **self.config}
         if self.train_files:
             config["train_files"] = self.train_files
         if self.eval_files:
             config["eval_files"] = self.eval_files
         if self.config["resume"]:
-            self._require_same_config(path, config)
+            _run_folder.require_same_config(self.folder, config)
         if self.is_chief:
-            self._write_folder(path, config)
+            _run_folder.begin(self.folder, config)
         self.distribution.wait()
-        _require_chief_s_config(path, config)
+        _run_folder.require_chief_s_config(self.folder, config)
         self._is_prepared = True
-
-    def _write_folder(self, path, config):
-        claim(self.folder / _LOCK)
-        try:
-            if not self.config["resume"] and path.exists():
-                self._empty_folder()
-            write_aside(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
-        except OSError as error:
-            raise _not_writable(self.folder, error.strerror) from error
-
-    def _empty_folder(self):
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != _LOCK:
-                path.unlink()
-
-    def _require_same_config(self, path, config):
-        """Refuses to go on with a run that was started with other settings."""
-        if not self._has_checkpoints():
-            return
-        if not path.exists():
-            raise ValueError(
-                f"{path} must be there to go on with the checkpoints beside it: nothing else says "
-                "how they were trained. Start over with --noresume"
-            )
-        try:
-            before = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path} must be JSON to go on with the run. Received: {error}. "
-                "Start over with --noresume"
-            ) from error
-        changed = _configuration.changed(before, config)
-        changed.pop("epochs", None)  # a run may go on for longer
-        if changed:
-            raise ValueError(
-                f"{self.folder} must hold a run with these settings to go on with it. Received: "
-                f"{changed} (before, now). Start over with --noresume, or give another --name"
-            )
-
-    def _has_checkpoints(self):
-        return any(self.folder.glob("**/checkpoints/[!.]*.weights.h5"))
 
     @functools.cached_property
     def source(self):
@@ -255,7 +218,7 @@ class Run:
         folder = self.folder / stage
         with self.scope():
             initial_epoch = checkpoints.restore(model) if self.config["resume"] else 0
-        _require_same_epoch(self.distribution.share(initial_epoch), folder)
+        _run_folder.require_same_epoch(folder, self.distribution.share(initial_epoch))
         self.resumed_after_epoch = initial_epoch
         passes = epochs
         steps_per_epoch, epochs = self._plan(passes)
@@ -294,7 +257,7 @@ class Run:
                     verbose="auto",
                 )
         except (FloatingPointError, ValueError, tf.errors.InvalidArgumentError) as error:
-            if self.is_chief and not self._has_checkpoints():
+            if self.is_chief and not _run_folder.has_checkpoints(self.folder):
                 shutil.rmtree(self.folder)
             not_finite = re.search(_NOT_FINITE.format(r"\d+", r"\d+"), str(error))
             if not_finite:  # TensorFlow puts its own trace around it
@@ -455,37 +418,3 @@ def _require_finite(batches, initial_epoch, steps_per_epoch):
             return tf.nest.map_structure(tf.identity, batch)
 
     return batches.enumerate().map(check)
-
-
-def _require_chief_s_config(path, config):
-    """Checks that a worker trains what the chief trains, and reads where the chief writes."""
-    if not path.exists():
-        raise ValueError(
-            "`output_dir` must be a folder that all workers share. "
-            f"Received: {path.parent}, without the chief's {path.name}"
-        )
-    changed = _configuration.changed(json.loads(path.read_text()), config)
-    if changed:
-        raise ValueError(
-            "All workers must be started with the same options. "
-            f"Received: {changed} (the chief's, this worker's)"
-        )
-
-
-def _require_same_epoch(epochs, folder):
-    if len(set(epochs)) > 1:
-        raise ValueError(
-            "`output_dir` must show the same checkpoints to all workers. "
-            f"Received: {folder}, with checkpoints of the epochs {epochs} by worker"
-        )
-
-
-def _require_writable(folder):
-    """Checks, without writing, that a folder is there or can be made."""
-    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise _not_writable(folder, f"{parent} is no folder that can be written")
-
-
-def _not_writable(folder, reason):
-    return OSError(f"`output_dir` must be a writable folder. Received: {folder} ({reason})")
