@@ -151,7 +151,7 @@ def ask_server(port, name, images, labels, count):
     Args:
         port: Of the server on loopback.
         name: Of the model.
-        images: `(n, H, W, C)`, float32 in [0, 1].
+        images: `(n, H, W, C)`, float32, of whole 255ths in [0, 1].
         labels: What the server's graph says of them, `(n,)`.
         count: Bodies.
     """
@@ -160,15 +160,18 @@ def ask_server(port, name, images, labels, count):
     rows = st.lists(st.tuples(st.integers(0, len(images) - 1), wrong), min_size=1, max_size=4)
 
     @examples(count - count // 2)
-    @given(rows)
-    def check_images(rows):
-        instances = [_instance(images[index], kind) for index, kind in rows]
-        status, answer = _server.post(port, name, json.dumps({"instances": instances}).encode())
-        if any(kind not in ("none", "range") for _, kind in rows):
-            assert status == 400, f"{rows} got {status}"
+    @given(rows, st.sampled_from(["serving_default", "serve_uint8"]))
+    def check_images(rows, signature):
+        is_uint8 = signature == "serve_uint8"
+        instances = [_instance(images[index], kind, is_uint8) for index, kind in rows]
+        body = json.dumps({"signature_name": signature, "instances": instances}).encode()
+        status, answer = _server.post(port, name, body)
+        answered = ("none",) if is_uint8 else ("none", "range")
+        if any(kind not in answered for _, kind in rows):
+            assert status == 400, f"{signature}, {rows} got {status}"
             counts["refused"] += 1
             return
-        assert status == 200, f"{rows} got {status}: {answer}"
+        assert status == 200, f"{signature}, {rows} got {status}: {answer}"
         for (index, kind), row in zip(rows, answer["predictions"], strict=True):
             assert row["label"] == (labels[index] if kind == "none" else -1)
             assert bool(row["error"]) == (kind != "none")
@@ -189,12 +192,13 @@ def ask_server(port, name, images, labels, count):
     return dict(counts)
 
 
-def _instance(image, kind):
-    image = image.copy()
+def _instance(image, kind, is_uint8):
+    image = np.rint(255.0 * image).astype(np.int64) if is_uint8 else image.copy()
     if kind == "nan":
+        image = image.astype(np.float32)
         image[0, 0, 0] = np.nan  # Python writes it into JSON, which has no NaN
     elif kind == "range":
-        image[0, 0, 0] = 1.5
+        image[0, 0, 0] = 256 if is_uint8 else 1.5
     elif kind == "text":
         return [[["a"]]]
     elif kind == "shape":

@@ -83,6 +83,7 @@ def attack(options):
     from trainers import _attacks
 
     _attacks.require_names(options["attack"], options["threat_model"])
+    epsilons = [_epsilon(word) for word in options["epsilon"] or ()]
     dataset = options["dataset"]
     defence = _attacks.load_defence(
         *(dataset, options["defense"], options["threat_model"]),
@@ -96,8 +97,8 @@ def attack(options):
     images = data.load_dataset(dataset, options["split"], options["data_dir"], source)
     images = images.take(options["limit"]).batch(options["batch_size"])
     found, lines = [], []
-    for epsilon in options["epsilon"] or [usual]:
-        record, line = _measure(defence, modes, float(epsilon), images, source, options)
+    for epsilon in epsilons or [usual]:
+        record, line = _measure(defence, modes, epsilon, images, source, options)
         found.append(record)
         lines += [line] if line is not None else []
         if options["results_file"]:
@@ -108,6 +109,17 @@ def attack(options):
             logging.warning("Check raised: %s", flag)
         print(json.dumps(found[-1], indent=2))
     return found
+
+
+def _epsilon(word):
+    from tfpurify import losses
+
+    try:
+        epsilon = float(word)
+    except ValueError:
+        raise ValueError(f"`epsilon` must be numbers. Received: {word!r}") from None
+    losses.require_epsilon(epsilon)
+    return epsilon
 
 
 def _modes(options, defence):

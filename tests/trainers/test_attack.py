@@ -174,8 +174,12 @@ def test_an_advgan_that_nobody_trained_is_flagged_and_several_are_a_worst_case()
         ({"attack": ["pgd_eot"], "defense": "puvae"}, "needs a purifier that draws"),
         ({"attack": ["advgan"], "epsilon": ["0.3"]}, "`attack=advgan` needs a trained AdvGAN"),
         ({"attack": ["advgan"], "advgans": ["nobody"]}, "nobody must be trained first"),
+        ({"epsilon": ["0.2", "high"]}, "`epsilon` must be numbers. Received: 'high'"),
+        ({"epsilon": ["0.2", "nan"]}, r"`epsilon` must be in \(0, 1\]"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_bad_options_are_refused_before_anything_is_measured(tmp_path, options, message):
+    path = tmp_path / "results.jsonl"
     with pytest.raises(ValueError, match=message):
-        attack.attack({**OPTIONS, **options})
+        attack.attack({**OPTIONS, "results_file": path, **options})
+    assert not path.exists()
