@@ -1,10 +1,9 @@
 """Figures from records and images: bars beside the study's numbers, rows of images."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 from tfpurify.cells import accuracy_without_attack, flag_mark, is_bound
+from tfpurify.files import aside
 from tfpurify.study import (
     STUDY,
     STUDY_CELLS,
@@ -346,11 +345,6 @@ def new_figure(rows, columns, size):
 
 def save(figure, path, origin=None):
     """Writes a figure as PNG, whole or not at all, with what `origin_of` shall tell of it."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}")
-    try:
-        metadata = {"Software": None, "Source": origin}
-        figure.savefig(aside, dpi=110, format="png", metadata=metadata)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    metadata = {"Software": None, "Source": origin}
+    with aside(path) as hidden:
+        figure.savefig(hidden, dpi=110, format="png", metadata=metadata)

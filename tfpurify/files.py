@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and folders that one process at a time writes."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -8,24 +9,35 @@ from pathlib import Path
 from absl import logging
 
 
-def write_aside(path, content):
-    """Writes next to `path`, then renames: a reader sees the old file or the new, never a part.
+@contextlib.contextmanager
+def aside(path):
+    """Gives a hidden path next to `path` to write to; what is there takes its place at the end.
 
     Args:
-        path: Its folder is made if missing.
-        content: str, written as UTF-8, or bytes.
+        path: Its folder is made if missing. It stays as it was if the block raises.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    hidden = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(aside, path)
+        yield hidden
+        os.replace(hidden, path)
     finally:
-        aside.unlink(missing_ok=True)
+        hidden.unlink(missing_ok=True)
+
+
+def write_aside(path, content):
+    """Writes next to `path`, then renames: a reader sees the old file or the new, never a part.
+
+    Args:
+        path: As in `aside`.
+        content: str, written as UTF-8, or bytes.
+    """
+    with aside(path) as hidden:
+        hidden.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def claim(path):

@@ -5,13 +5,13 @@ import http.client
 import os
 import re
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tfpurify.embedded import SAMPLE_SIZES
+from tfpurify.files import aside
 
 PROBE_SECONDS = 3
 
@@ -120,21 +120,15 @@ def write_examples(path, examples):
     """Writes what `read_examples` reads; the file appears whole or not at all.
 
     Args:
-        path: of the TFRecord file, in a folder that is there.
+        path: of the TFRecord file; its folder is made if missing.
         examples: iterable of (uint8 image (H, W, C), int label).
     """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with tf.io.TFRecordWriter(str(aside)) as writer:
-            for image, label in examples:
-                png = tf.io.encode_png(image, compression=9).numpy()
-                feature = {
-                    "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])),
-                    "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=feature))
-                writer.write(example.SerializeToString(deterministic=True))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with aside(path) as hidden, tf.io.TFRecordWriter(str(hidden)) as writer:
+        for image, label in examples:
+            png = tf.io.encode_png(image, compression=9).numpy()
+            feature = {
+                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])),
+                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=feature))
+            writer.write(example.SerializeToString(deterministic=True))

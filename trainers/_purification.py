@@ -14,7 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from tfpurify.files import write_aside
+from tfpurify.files import aside, write_aside
 from trainers.serve import Bundle
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -79,7 +79,8 @@ def run(options, beam_arguments):
 
 def _remove_older(folder, paths):
     """Removes an earlier output, whose shards a glob would count beside the new ones."""
-    patterns = ("counts.json", "purified-*.tfrecord", "rejected-*.jsonl", ".purified-*")
+    patterns = ("counts.json", "purified-*.tfrecord", "rejected-*.jsonl")
+    patterns += (".purified-*", ".rejected-*")
     older = [path for pattern in patterns for path in folder.glob(pattern)]
     if {path.resolve() for path in older} & {Path(path).resolve() for path in paths}:
         raise ValueError(f"`input_pattern` must match nothing that is replaced. Received: {folder}")
@@ -186,14 +187,10 @@ def write(shard, folder, shards):
     elements = _sorted(lists)
     kinds = [[e for e in elements if (e["reason"] is not None) == is_bad] for is_bad in (0, 1)]
     name = f"{index:05d}-of-{shards:05d}"
-    aside = Path(folder) / f".purified-{name}"
-    try:
-        with tf.io.TFRecordWriter(str(aside)) as writer:
-            for element in kinds[0]:
-                writer.write(_example(element))
-        aside.rename(Path(folder) / f"purified-{name}.tfrecord")
-    finally:
-        aside.unlink(missing_ok=True)
+    path = Path(folder) / f"purified-{name}.tfrecord"
+    with aside(path) as hidden, tf.io.TFRecordWriter(str(hidden)) as writer:
+        for element in kinds[0]:
+            writer.write(_example(element))
     lines = [json.dumps({key: one[key] for key in ("key", "reason")}) + "\n" for one in kinds[1]]
     write_aside(Path(folder) / f"rejected-{name}.jsonl", "".join(lines))
     return dict(zip(_KINDS, map(len, kinds), strict=True))

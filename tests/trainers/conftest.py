@@ -15,3 +15,20 @@ def workshop(tmp_path_factory):
     ):
         trainer.run_fn(make_fn_args({**TINY, "output_dir": str(folder), **options}))
     return folder
+
+
+@pytest.fixture
+def dead_layer(monkeypatch):
+    """The message at a gradient that dies in the classifier that every trainer is given now."""
+    import tensorflow as tf
+
+    from tfpurify.classifiers import build_classifier
+    from tfpurify.data import get_spec
+    from trainers import _parts
+
+    dead = build_classifier("cnn", get_spec("mnist"))
+    last = dead.stack.layers[-1]
+    last.kernel.assign(tf.zeros_like(last.kernel))
+    monkeypatch.setattr(_parts, "require_parts", lambda *_: None)
+    monkeypatch.setattr(_parts, "load_classifier", lambda *_: dead)
+    return f"the target must not vanish.* it died in the layer {last.name} of {dead.name}"
