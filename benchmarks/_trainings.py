@@ -40,8 +40,13 @@ def train(folder, **more):
     )
 
 
-def train_and_kill(folder, seconds):
-    """Trains for so many seconds and kills.
+def train_and_kill(folder, seconds=_LIMIT_SECONDS, epoch=None):
+    """Trains for so many seconds, or until an epoch begins, and kills.
+
+    Args:
+        folder: Of the output.
+        seconds: Until the kill.
+        epoch: Whose beginning is the moment, if it comes before; counted from 1.
 
     Returns:
         The number of epochs that had ended by then, None if all had and the process too.
@@ -51,14 +56,20 @@ def train_and_kill(folder, seconds):
     told = {**os.environ, "PYTHONUNBUFFERED": "1"}  # what it has printed is all that it tells
     with open(path, "w", encoding="utf-8") as log:
         process = subprocess.Popen(command(folder), stdout=log, stderr=subprocess.STDOUT, env=told)
-        try:
-            process.wait(timeout=seconds)
-            return None
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-    begun = re.findall(r"^Epoch (\d+)/", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return max([int(epoch) for epoch in begun], default=1) - 1
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (epoch is None or _begun(path) < epoch):
+            if process.poll() is not None:
+                return None
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    return max(1, _begun(path)) - 1
+
+
+def _begun(log):
+    """Returns the last epoch that a training's log tells of; 0 if none."""
+    epochs = re.findall(r"^Epoch (\d+)/", log.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return max(map(int, epochs), default=0)
 
 
 def weights(folder, name=NAME):
