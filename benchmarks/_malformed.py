@@ -8,6 +8,7 @@ import base64
 import collections
 import io
 import json
+import zlib
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -107,6 +108,7 @@ def decode_files(image_shape, count):
     pixels = rng.integers(0, 256, image_shape, dtype=np.uint8)
     files = {"png": tf.io.encode_png(pixels), "jpeg": tf.io.encode_jpeg(pixels)}
     files = {kind: data.numpy() for kind, data in files.items()}
+    files["foreign"] = _png_after_a_foreign_chunk(5000, image_shape)
     files["gif"] = _gif(5000, b"\0\0\0 \0\0\0 ")  # more pixels than may be, as 32 x 32
     decode = tf.function(lambda data: decode_images(data, image_shape))
     right = {kind: decode(tf.constant([data]))[0].numpy() for kind, data in files.items()}
@@ -123,7 +125,7 @@ def decode_files(image_shape, count):
         images, _, errors = decode(tf.constant([bytes(data)]))
         is_refused = bool(errors.numpy()[0])
         counts["refused" if is_refused else "answered"] += 1
-        if kind == "gif" or change == "cut":
+        if kind in ("gif", "foreign") or change == "cut":
             assert is_refused, f"{kind}, {change} at {place}, was decoded"
         elif change == "no":
             assert not is_refused, f"{kind} was refused"
@@ -132,6 +134,17 @@ def decode_files(image_shape, count):
 
     check()
     return dict(counts)
+
+
+def _png_after_a_foreign_chunk(size, image_shape):
+    """Returns a PNG of `size` x `size` pixels after a chunk of another size, which readers skip."""
+    pixels = np.zeros((size, size), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "L").save(buffer, "PNG")
+    data = buffer.getvalue()
+    chunk = b"prVt" + b"".join(side.to_bytes(4, "big") for side in image_shape[:2])
+    chunk = (8).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    return data[:8] + chunk + data[8:]
 
 
 def _gif(size, header):

@@ -155,6 +155,7 @@ def _mounted(folder, megabytes, mode="rw"):
 def _inputs(folder, _, options):
     """Malformed inputs against the Python API, the command lines and the server."""
     import numpy as np
+    import tensorflow as tf
 
     from benchmarks import _command_lines, _malformed, _server
     from tfpurify import PurifiedClassifier, data, export
@@ -172,11 +173,15 @@ def _inputs(folder, _, options):
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
             parsed = pool.submit(_command_lines.parse, trainer, count // len(_TRAINERS))
             found[f"trainers.{trainer}"] = parsed.result()
+    export.export_purified_classifier(model, folder / "tiny")
+    (folder / "digit.png").write_bytes(tf.io.encode_png(np.uint8(255 * images[0])).numpy())
+    bundle = f"--bundle={folder / 'tiny'}"
+    first = {"serve": (bundle,), "purify": (bundle, f"--input_pattern={folder / '*.png'}")}
     for program in _command_lines.PROGRAMS:
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
             of_program = (program, folder / program, count // len(_command_lines.PROGRAMS))
-            found[f"trainers.{program}"] = pool.submit(_command_lines.run, *of_program).result()
-    export.export_purified_classifier(model, folder / "tiny")
+            called = pool.submit(_command_lines.run, *of_program, first.get(program, ()))
+            found[f"trainers.{program}"] = called.result()
     labels = Bundle(folder / "tiny").signatures["serving_default"](images=images)["label"]
     with _server.serving(folder / "tiny") as port:
         found["server"] = _malformed.ask_server(port, "tiny", images, labels.numpy(), count)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zlib
 
 import keras
 import numpy as np
@@ -222,21 +223,47 @@ def test_wrong_files_have_errors_and_others_are_resized(bundle, images):
     bomb = png[:16] + (60_000).to_bytes(4, "big") * 2 + png[24:]
     large = tf.repeat(tf.repeat(tf.constant(255 * images[1]), 4, 0), 4, 1)
     jpeg = tf.io.encode_jpeg(tf.cast(tf.repeat(large, 3, 2), tf.uint8), quality=100).numpy()
-    files = [png, jpeg, b"", b"junk", png[:40], jpeg[:200], bomb]
+    foreign = b"\0\0\0\x08prVt" + (8).to_bytes(4, "big") * 2  # before the chunk with the size
+    foreign += zlib.crc32(foreign[4:]).to_bytes(4, "big")
+    files = [png, jpeg, b"", b"junk", png[:40], jpeg[:200], bomb, png[:8] + foreign + png[8:]]
     outputs = serve(image_bytes=tf.constant(files))
     errors = outputs["error"].numpy()
-    assert [not error for error in errors] == [True, True] + [False] * 5
+    assert [not error for error in errors] == [True, True] + [False] * 6
     assert all(error.startswith(b"image_bytes must be a whole PNG or JPEG") for error in errors[2:])
-    np.testing.assert_array_equal(outputs["is_resized"], [False, True] + [False] * 5)
+    np.testing.assert_array_equal(outputs["is_resized"], [False, True] + [False] * 6)
     np.testing.assert_array_equal(outputs["label"][2:], -1)
     alone = serve(image_bytes=tf.constant(files[:1]))
     np.testing.assert_allclose(outputs["logits"][0], alone["logits"][0], atol=1e-6)
 
 
-def test_wrong_shapes_are_refused(bundle):
-    serve = tf.saved_model.load(str(bundle)).signatures["serving_default"]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="8,8,1"):
-        serve(images=tf.zeros((2, 9, 8, 1)))
+@pytest.fixture(scope="module")
+def puvae_bundle(classifier, tmp_path_factory):
+    puvae = PuVAE(SHAPE, latent_dim=4)
+    puvae.build()
+    purified = PurifiedClassifier(puvae, classifier)
+    purified.build()
+    return export.export_purified_classifier(purified, tmp_path_factory.mktemp("puvae"))
+
+
+@pytest.mark.parametrize("kind", ["bundle", "puvae_bundle"])
+@pytest.mark.parametrize(
+    "shape", [(2, 9, 8, 1), (2, 9, 9, 1), (1, 1, 1, 1), (2, 8, 8, 3), (2, 8, 8), (0, 8, 8, 1)]
+)
+def test_wrong_shapes_are_refused_by_the_graph(kind, shape, request):
+    signatures = tf.saved_model.load(str(request.getfixturevalue(kind))).signatures
+    images = tf.zeros(shape)
+    for name in ("serving_default", "purify", "classify_unpurified"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="of shape .batch,8,8,1"):
+            signatures[name](images=images)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="of shape .batch,8,8,1"):
+        signatures["serve_uint8"](images=tf.cast(images, tf.uint8))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 1)])
+def test_files_come_in_a_batch(bundle, shape):
+    serve = tf.saved_model.load(str(bundle)).signatures["serve_image_bytes"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one image"):
+        serve(image_bytes=tf.fill(shape, b""))
 
 
 def test_gradients_flow_through_the_loaded_signature(bundle, classifier, defense_gan, images):

@@ -43,6 +43,20 @@ def test_command_lines_are_taken_whole_or_refused(trainer):
     assert counts["refused"] > 50 and counts["answered"] > 0
 
 
+@pytest.mark.parametrize(
+    ("program", "last"),
+    [("export", ("--defense=puvae_adversarial",)), ("serve", ()), ("attack", ("--defense=none",))],
+)
+def test_programs_answer_or_refuse_in_a_line(tmp_path, model, program, last):
+    export.export_purified_classifier(model, tmp_path / "tiny")
+    first = (f"--bundle={tmp_path / 'tiny'}",) if program == "serve" else ()
+    run = (_command_lines.run, program, tmp_path / "empty", 20, first, last)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        counts = pool.submit(*run).result(timeout=300)
+    assert counts["refused"] >= 5 and counts["answered"] >= 2
+
+
 def test_the_server_answers_right_images_and_lives(images, model, tmp_path):
     export.export_purified_classifier(model, tmp_path / "tiny")
     labels = Bundle(tmp_path / "tiny").signatures["serving_default"](images=images)["label"]

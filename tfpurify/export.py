@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfpurify.preprocessing import check_images, decode_images
+from tfpurify.preprocessing import check_images, decode_images, require_shape
 
 
 def export_classifier(classifier, folder, extra_files=()):
@@ -232,6 +232,7 @@ def _serving(answer, shape):
     """
 
     def serve_uint8(images):
+        images = require_shape(images)
         return answer(tf.cast(images, tf.float32) / 255.0, tf.fill(tf.shape(images)[:1], ""))
 
     def serve_image_bytes(image_bytes):

@@ -7,8 +7,28 @@ empty where there is none, and one that is wrong is replaced by black.
 
 import tensorflow as tf
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # with the chunk that tells the size
 MAX_PIXELS = 4096 * 4096  # of an encoded image; more is taken for a decompression bomb
+
+
+def require_shape(batch):
+    """Returns a batch; one that is empty, or whose shape is not its specification's, raises.
+
+    Python's loader checks some of a signature's shapes and a server's none, and what follows may
+    answer images of another shape, or end the process.
+
+    Args:
+        batch: A signature's input, of whose shape all but the first is known.
+    """
+    # The known shape would settle the answer before there is a request.
+    hidden = tf.raw_ops.PlaceholderWithDefault(input=batch, shape=tf.TensorShape(None))
+    shape = tf.shape(hidden)
+    found = tf.strings.reduce_join(tf.strings.as_string(shape[1:]), separator=",")
+    wanted = ",".join(map(str, batch.shape[1:]))
+    is_right = (tf.size(shape) == batch.shape.rank) & (found == wanted) & tf.reduce_all(shape > 0)
+    words = f"a request must hold at least one image, of shape (batch,{wanted}). Received: shape"
+    with tf.control_dependencies([tf.debugging.Assert(is_right, [words, shape])]):
+        return tf.identity(batch)
 
 
 def check_images(images):
@@ -20,8 +40,7 @@ def check_images(images):
     Returns:
         The images, black where they are wrong, and their errors `(batch,)`.
     """
-    with tf.control_dependencies([_require_one(images)]):
-        images = tf.identity(images)
+    images = require_shape(images)
     is_finite = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
     low, high = tf.reduce_min(images, axis=(1, 2, 3)), tf.reduce_max(images, axis=(1, 2, 3))
     is_in_range = (low >= 0.0) & (high <= 1.0)
@@ -54,7 +73,8 @@ def decode_images(image_bytes, image_shape, max_pixels=MAX_PIXELS):
     def decode(data):
         is_jpeg = tf.io.is_jpeg(data)
         size = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _png_size(data))
-        # TensorFlow's `decode_png` takes GIFs too, whose size stands elsewhere.
+        # TensorFlow's `decode_png` takes GIFs too, and PNGs that begin with a chunk of somebody's
+        # own: their size stands elsewhere.
         is_png = tf.strings.substr(data, 0, len(_PNG)) == _PNG
         bounds = [
             tf.debugging.Assert(is_jpeg | is_png, ["neither PNG nor JPEG"]),
@@ -79,23 +99,19 @@ def decode_images(image_bytes, image_shape, max_pixels=MAX_PIXELS):
         nothing = (tf.zeros(image_shape), tf.constant(False), tf.constant(False))
         return decoded.reduce(nothing, lambda _, found: (*found, tf.constant(True)))
 
-    with tf.control_dependencies([_require_one(image_bytes)]):
-        image_bytes = tf.identity(image_bytes)
     images, is_resized, is_decoded = tf.map_fn(
         decode_or_not,
-        image_bytes,
+        require_shape(image_bytes),
         fn_output_signature=(
             tf.TensorSpec(image_shape, tf.float32),
             tf.TensorSpec((), tf.bool),
             tf.TensorSpec((), tf.bool),
         ),
     )
-    wrong = f"image_bytes must be a whole PNG or JPEG file of at most {max_pixels} pixels"
+    wrong = (
+        f"image_bytes must be a whole PNG or JPEG file, grey or RGB, of at most {max_pixels} pixels"
+    )
     return images, is_resized, tf.where(is_decoded, "", wrong)
-
-
-def _require_one(batch):
-    return tf.debugging.Assert(tf.shape(batch)[0] > 0, ["a request must hold at least one image"])
 
 
 def _jpeg_size(data):

@@ -59,14 +59,19 @@ def resolve(trainer, overrides):
     for name, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
-    if config["name"] is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", config["name"]):
-        raise ValueError(
-            "`name` must be letters, digits, '.', '_' and '-', and start with one of the first "
-            f"two. Received: name={config['name']!r}"
-        )
+    require_name(config["name"])
     if trainer == "advgan":
         _check_threat_model(config, given)
     return config
+
+
+def require_name(name):
+    """Refuses what is no name of a folder within the output's; None, the usual one, passes."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise ValueError(
+            "`name` must be letters, digits, '.', '_' and '-', and start with one of the first "
+            f"two. Received: name={name!r}"
+        )
 
 
 def _require_choice(name, value, choices):

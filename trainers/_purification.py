@@ -5,6 +5,8 @@ its place in a batch. So that a second run gives the same, images are batched in
 keys within a shard, not as they come.
 """
 
+import contextlib
+import io
 import json
 import zlib
 from pathlib import Path
@@ -19,6 +21,7 @@ from trainers.serve import Bundle
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _KINDS = ("purified", "rejected")
+_RUNNER = "FnApiRunner"
 
 
 def run(options, beam_arguments):
@@ -29,8 +32,8 @@ def run(options, beam_arguments):
         beam_arguments: Beam's own flags.
 
     Raises:
-        ValueError: If nothing matches the pattern, a name is not UTF-8, or there is no bundle of a
-            defence.
+        ValueError: If nothing matches the pattern, a name is not UTF-8, there is no bundle of a
+            defence, or Beam's flags are wrong.
     """
     folder, shards = Path(options["output_dir"]), options["shards"]
     (matched,) = FileSystems.match([options["input_pattern"]])
@@ -49,8 +52,9 @@ def run(options, beam_arguments):
             f"writes. Received: {bundle.folder}"
         )
     handler = BundleHandler(str(bundle.folder))  # not a version that comes meanwhile
+    beam_options = _beam_options(list(beam_arguments))
     _remove_older(folder, paths)
-    with beam.Pipeline(options=PipelineOptions(list(beam_arguments))) as pipeline:
+    with beam.Pipeline(options=beam_options) as pipeline:
         whole, broken = (
             pipeline
             | beam.Create(paths)
@@ -75,6 +79,30 @@ def run(options, beam_arguments):
         )
         counts | beam.CombineGlobally(_sums) | "Counts" >> beam.Map(_write_counts, str(folder))
     return json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+
+
+def _beam_options(arguments):
+    """Returns Beam's options, with its own runner in Python where none is named.
+
+    Its usual one first tries to fetch a runner in Go from the internet.
+
+    Raises:
+        ValueError: If Beam does not know a flag, or refuses its value.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions([f"--runner={_RUNNER}", *arguments])
+            known = options.get_all_options()
+            unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise ValueError(f"Beam's flags must be right. Received: {reason}") from end
+    if unknown and known["runner"] in (_RUNNER, "DirectRunner"):  # others have flags of their own
+        raise ValueError(f"Beam's flags must be known to it. Received: {sorted(unknown)}")
+    return options
 
 
 def _remove_older(folder, paths):

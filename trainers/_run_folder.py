@@ -1,5 +1,6 @@
 """A run's folder: who may write there, and with which settings the run was begun."""
 
+import csv
 import json
 import os
 import shutil
@@ -98,6 +99,18 @@ def require_same_epoch(folder, epochs):
             "`output_dir` must show the same checkpoints to all workers. "
             f"Received: {folder}, with checkpoints of the epochs {epochs} by worker"
         )
+
+
+def cut_history(path, epochs):
+    """Drops from `keras.callbacks.CSVLogger`'s file what comes after so many whole epochs."""
+    if not path.exists():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    whole = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
+    kept = [row for row in whole if int(row[0]) < epochs]
+    if kept != rows:
+        write_aside(path, "".join(",".join(row) + "\n" for row in [header, *kept]))
 
 
 def _not_writable(folder, reason):

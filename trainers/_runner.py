@@ -230,19 +230,20 @@ class Run:
         callbacks = [_callbacks.StopOnNonFiniteLoss(), _callbacks.CpuSeconds()]
         images, labels = next(iter(self.batches("validation", limit=8)))
         if self.is_chief:
-            log_dir = str(folder / "tensorboard")
+            log_dir, history = str(folder / "tensorboard"), folder / "history.csv"
             self._write_hparams(log_dir)
+            _run_folder.cut_history(history, initial_epoch)
             callbacks += [
-                keep_best,  # before the checkpoint: an epoch that is cut off here is run again
-                checkpoints,
+                keras.callbacks.CSVLogger(str(history), append=True),
+                keep_best,
+                checkpoints,  # after these: an epoch that is cut off before it is run again
                 keras.callbacks.TensorBoard(log_dir, write_graph=False),
-                keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
             ]
             if image_row is not None:
                 callbacks.append(_callbacks.ImageRow(log_dir, images, image_row))
         try:
             with naming_the_layer(getattr(model, "target", model), images, labels):
-                history = self.distribution.fit(
+                fitted = self.distribution.fit(
                     model,
                     _require_finite(
                         self._training_batches(passes, initial_epoch)[0],
@@ -264,7 +265,7 @@ class Run:
                 raise FloatingPointError(not_finite[0]) from error
             raise
         self.distribution.wait()  # until the chief has written the last epoch
-        last = {name: values[-1] for name, values in history.history.items()}
+        last = {name: values[-1] for name, values in fitted.history.items()}
         return keep_best.restore(model, last)
 
     def _validation_batches(self):

@@ -66,14 +66,17 @@ def export(options):
     from tfpurify import data, detection
     from tfpurify.export import export_classifier, export_purified_classifier
     from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _parts
+    from trainers import _configuration, _parts
 
+    _configuration.require_name(options["name"])
     dataset, output_dir = options["dataset"], options["output_dir"]
     architecture = options["classifier"] or vocabulary.STUDY_CLASSIFIERS[dataset]
     defense, descent = _defense(options)
     classifier = _parts.load_classifier(dataset, output_dir, architecture)
     purifier = _parts.load_purifier(defense, dataset, output_dir, **descent)
-    name = options["name"] or f"{defense}_{dataset}_{architecture}"
+    name = options["name"]
+    if name is None:
+        name = f"{defense}_{dataset}_{architecture}"
     folder = Path(output_dir) / "saved_models" / name
     if options["format"] != "saved_model":
         return _interchange(purifier, classifier, folder, options["format"])

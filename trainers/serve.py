@@ -30,14 +30,20 @@ class Bundle:
         folder: A version's folder, or the one that holds the versions; the highest is served.
 
     Raises:
-        ValueError: If there is no SavedModel.
+        ValueError: If there is no SavedModel, or it is damaged.
     """
 
     def __init__(self, folder):
         import tensorflow as tf
 
-        self.folder = _version(Path(folder))
-        self._loaded = tf.saved_model.load(str(self.folder))
+        self.folder = _version(Path(folder).absolute())
+        try:
+            self._loaded = tf.saved_model.load(str(self.folder))
+        except (IndexError, OSError, tf.errors.OpError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"`bundle` must be a whole SavedModel. Received: {self.folder} ({reason})"
+            ) from error
         self.signatures = dict(self._loaded.signatures)
 
     def inputs(self, signature=_DEFAULT_SIGNATURE):
@@ -169,7 +175,8 @@ def serve(options):
 
     Raises:
         ImportError: If KServe is not installed.
-        ValueError: If there is no bundle.
+        OSError: If the port is not free.
+        ValueError: If there is no bundle, or it is damaged.
     """
     import sys
 
@@ -180,9 +187,23 @@ def serve(options):
         model_type, server_type = _kserve()
     finally:
         sys.argv = arguments
+    _require_free(options["port"])
     logging.info("Serving %s as %s on port %d", bundle.folder, name, options["port"])
     server = server_type(http_port=options["port"], enable_grpc=False, enable_latency_logging=False)
     server.start([model_type(name, bundle)])
+
+
+def _require_free(port):
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise OSError(
+                f"`port` must be free. Received: port={port} ({error.strerror})"
+            ) from error
 
 
 def _kserve():

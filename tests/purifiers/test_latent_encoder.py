@@ -156,7 +156,7 @@ def test_fast_without_an_encoder_is_refused(generator):
 
 
 def test_a_time_budget_is_kept_and_said(generator, encoder, made, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     purifier = DefenseGAN(generator, encoder, time_budget_ms=1e6)
     purifier.build()
     assert (purifier.num_steps, purifier.num_restarts) == (200, 10)
@@ -200,5 +200,8 @@ def test_a_time_budget_excludes_steps(generator, encoder):
 def test_a_time_budget_that_nothing_fits_is_refused(generator, encoder):
     with pytest.raises(ValueError, match="`time_budget_ms` must leave room for two steps"):
         DefenseGAN(generator, encoder, time_budget_ms=1e-6).build()
+    for budget in (float("nan"), float("inf"), 0, -1):
+        with pytest.raises(ValueError, match="`time_budget_ms` must be > 0 and finite"):
+            DefenseGAN(generator, encoder, time_budget_ms=budget)
     with pytest.raises(ValueError, match="`time_budget_ms` needs `projector='fast'`"):
         DefenseGAN(generator, time_budget_ms=100)

@@ -6,7 +6,7 @@ import shutil
 import keras
 import pytest
 
-from trainers import _checkpoints
+from trainers import _checkpoints, _run_folder
 
 
 class Counting(keras.Model):
@@ -148,3 +148,18 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         model.epoch(_checkpoints.EpochCheckpoint(tmp_path), 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_history_is_cut_where_a_run_goes_on(tmp_path):
+    path = tmp_path / "history.csv"
+    _run_folder.cut_history(path, 1)
+    assert not path.exists()
+    for text, epochs, left in (
+        ("epoch,loss\n0,3\n1,2\n2,1\n", 2, "epoch,loss\n0,3\n1,2\n"),
+        ("epoch,loss\n0,3\n1,2\n2", 3, "epoch,loss\n0,3\n1,2\n"),
+        ("epoch,loss\n0,3\n", 0, "epoch,loss\n"),
+        ("", 0, ""),
+    ):
+        path.write_text(text)
+        _run_folder.cut_history(path, epochs)
+        assert path.read_text() == left

@@ -126,6 +126,8 @@ def test_other_runtimes_answer_alike(tmp_path, images, form, run):
         ({"defense": "defensegan", "format": "litert"}, "LiteRT has no operations for"),
         ({"defense": "none", "format": "onnx"}, "`format=onnx` needs a purifier"),
         ({"classifier": "a"}, "a_mnist must be trained first"),
+        ({"name": "../elsewhere"}, "`name` must be letters, digits"),
+        ({"name": ""}, "`name` must be letters, digits"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, options, message):

@@ -141,3 +141,19 @@ def test_an_empty_store_and_a_missing_bundle_are_refused(store, bundle, tmp_path
     paths |= {"input_pattern": f"{store}/*", "bundle": tmp_path}
     with pytest.raises(ValueError, match="`bundle` must be a SavedModel's folder"):
         purify.purify({**OPTIONS, **paths})
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--direct_num_workers=abc", "Beam's flags must be right. Received: argument --direct_num"),
+        ("--direct_num_wrokers=2", r"must be known to it. Received: \['direct_num_wrokers'\]"),
+    ],
+)
+def test_wrong_flags_of_beam_leave_what_was_written(purified, store, bundle, argument, message):
+    folder, _ = purified
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    paths = {"input_pattern": f"{store}/*", "output_dir": folder, "bundle": bundle}
+    with pytest.raises(ValueError, match=message):
+        purify.purify({**OPTIONS, **paths}, [argument])
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before

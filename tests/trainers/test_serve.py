@@ -2,6 +2,8 @@
 
 import base64
 import json
+import shutil
+import socket
 import urllib.error
 import urllib.request
 
@@ -12,7 +14,7 @@ import tensorflow as tf
 
 from benchmarks._server import serving
 from tfpurify import export
-from trainers.serve import Bundle
+from trainers.serve import Bundle, serve
 
 SHAPE = (4, 4, 1)
 
@@ -111,6 +113,23 @@ def test_what_is_no_request_is_refused(bundle, body):
 def test_no_bundle_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`bundle` must be a SavedModel"):
         Bundle(tmp_path)
+
+
+def test_a_damaged_bundle_is_refused(folder, tmp_path):
+    damaged = shutil.copytree(folder / "2", tmp_path / "2")
+    (part,) = damaged.glob("variables/variables.data*")
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(ValueError, match="`bundle` must be a whole SavedModel. Received: .*2"):
+        Bundle(damaged)
+
+
+def test_a_port_that_is_taken_is_refused(folder):
+    options = {"bundle": folder, "model_name": None}
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="`port` must be free"):
+            serve({**options, "port": taken.getsockname()[1]})
 
 
 def ask(url, body=None):

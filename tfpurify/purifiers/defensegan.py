@@ -1,5 +1,6 @@
 """DefenseGAN: projection onto a generator's range by descent from several starts."""
 
+import math
 import time
 
 import keras
@@ -111,6 +112,11 @@ class DefenseGAN(Purifier):
             raise ValueError(
                 "`time_budget_ms` needs `projector='fast'`: the reference's steps and restarts are "
                 f"the paper's. Received: projector={projector!r}"
+            )
+        if time_budget_ms is not None and not 0 < time_budget_ms < math.inf:
+            raise ValueError(
+                "`time_budget_ms` must be > 0 and finite. "
+                f"Received: time_budget_ms={time_budget_ms}"
             )
         if time_budget_ms is not None and (num_steps, num_restarts) != (None, None):
             raise ValueError(
