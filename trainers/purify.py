@@ -1,8 +1,8 @@
 """Purifies a store of images: `python -m trainers.purify --input_pattern='images/*.png' ...`.
 
 An Apache Beam pipeline (extra `beam`) over an exported bundle. What follows `--` goes to Beam:
-`-- --runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing`. Beam's
-DaskRunner lost elements when it was tried: do not use it.
+`-- --direct_num_workers=2 --direct_running_mode=multi_processing`, or another `--runner` than its
+own in Python, FnApiRunner. Its DaskRunner lost elements when it was tried: do not use it.
 
 Reads image files (PNG, JPEG) or TFRecords of `tf.train.Example` and writes into the output folder
 
