@@ -208,9 +208,11 @@ def _require_free(port):
 
 def _kserve():
     """Returns our model's class and KServe's server."""
+    import logging as standard_logging
+
     try:
         import kserve
-        from kserve.errors import InvalidInput
+        from kserve.errors import InvalidInput, ModelNotFound
     except ImportError as error:
         raise ImportError(
             'Serving needs KServe: `pip install -e ".[serve]"`. Received: ' + str(error)
@@ -239,6 +241,14 @@ def _kserve():
         async def get_output_types(self):
             return _described(self.bundle.outputs())
 
+    def without_trace(record):
+        """Leaves what was wrong with a request, and not where that was found."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, (InvalidInput, ModelNotFound)):
+            record.msg, record.args, record.exc_info = "Refused: %s", (error,), None
+        return True
+
+    standard_logging.getLogger("kserve").addFilter(without_trace)
     return BundleModel, kserve.ModelServer
 
 

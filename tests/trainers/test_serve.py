@@ -146,7 +146,7 @@ def server(folder):
         yield f"http://127.0.0.1:{port}"
 
 
-def test_a_server_answers_and_no_body_kills_it(server, images):
+def test_a_server_answers_and_no_body_kills_it(server, folder, images):
     predict = f"{server}/v1/models/tiny:predict"
     for body in WRONG_BODIES:
         status, answer = ask(predict, body)
@@ -158,3 +158,6 @@ def test_a_server_answers_and_no_body_kills_it(server, images):
     assert ask(f"{server}/v2/models/tiny")[1]["inputs"] == [
         {"name": "images", "datatype": "FLOAT32", "shape": [-1, *SHAPE]}
     ]
+    log = (folder / "server.log").read_text(encoding="utf-8")
+    assert log.count("Traceback") == 0, log
+    assert log.count("Refused: ") == len(WRONG_BODIES) + 1
