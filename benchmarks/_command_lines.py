@@ -33,7 +33,9 @@ _ALWAYS = {
     ),
 }
 PROGRAMS = tuple(_ALWAYS)
-_WORDS = st.text(max_size=12) | st.sampled_from(["mnist", "puvae", "-1", "nan", "1e400", "../x"])
+_WORDS = st.text(max_size=12) | st.sampled_from(
+    ["mnist", "puvae", "-1", "nan", "1e400", "../x", "../../../x"]
+)
 
 
 def parse(trainer, count):
@@ -89,9 +91,10 @@ def run(program, folder, count, first=(), last=()):
     module.define_flags = lambda: set(names)  # they are there now
     defaults = _values(names)
     counts = collections.Counter()
-    path = Path(folder) / "within" / "output"
+    path = Path(folder) / "within" / "output"  # ../../../NAME from saved_models/ is in `folder`
     if program == "serve":
         module._kserve = lambda: (lambda *_: None, _Started)
+        module._require_free = lambda _: None
     if "output_dir" in names:
         last = (*last, f"--output_dir={path}")
     if "results_file" in names:
@@ -177,4 +180,5 @@ def _likely(name):
         "attack": vocabulary.ATTACKS,
         "gradient_mode": (*vocabulary.GRADIENT_MODES, "strongest"),
     }.get(name)
-    return st.sampled_from(list(choices or ("1", "2", "0.5", "nan", "inf", "true", "somewhere")))
+    usual = ("1", "2", "0.5", "nan", "inf", "true", "somewhere", "../../../elsewhere")
+    return st.sampled_from(list(choices or usual))

@@ -93,14 +93,14 @@ def half_written(folder):
 
     found = []
     for path in Path(folder).rglob("*"):
-        if path.name.endswith(".weights.h5"):
+        if path.name.startswith("."):
+            is_bad = path.name != ".lock"
+        elif path.name.endswith(".weights.h5"):
             is_bad = not _checkpoints.is_whole(path)
         elif path.suffix == ".keras":
             is_bad = _is_damaged_archive(path)
-        elif path.suffix == ".json":
-            is_bad = not _is_json(path)
         else:
-            is_bad = path.name.startswith(".") and path.name != ".lock"
+            is_bad = path.suffix == ".json" and not _is_json(path)
         found += [path] if is_bad else []
     return found
 

@@ -52,9 +52,9 @@ def run(options, beam_arguments):
             f"writes. Received: {bundle.folder}"
         )
     handler = BundleHandler(str(bundle.folder))  # not a version that comes meanwhile
-    beam_options = _beam_options(list(beam_arguments))
+    pipeline = beam.Pipeline(options=_beam_options(list(beam_arguments)))  # refuses what is wrong
     _remove_older(folder, paths)
-    with beam.Pipeline(options=beam_options) as pipeline:
+    with pipeline:
         whole, broken = (
             pipeline
             | beam.Create(paths)
@@ -100,7 +100,8 @@ def _beam_options(arguments):
             raise
         reason = said.getvalue().strip().rpartition("error: ")[2]
         raise ValueError(f"Beam's flags must be right. Received: {reason}") from end
-    if unknown and known["runner"] in (_RUNNER, "DirectRunner"):  # others have flags of their own
+    runner = known["runner"].rpartition(".")[2].lower()
+    if unknown and runner in (_RUNNER.lower(), "directrunner"):  # others have flags of their own
         raise ValueError(f"Beam's flags must be known to it. Received: {sorted(unknown)}")
     return options
 

@@ -105,12 +105,13 @@ def cut_history(path, epochs):
     """Drops from `keras.callbacks.CSVLogger`'s file what comes after so many whole epochs."""
     if not path.exists():
         return
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    whole = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
-    kept = [row for row in whole if int(row[0]) < epochs]
-    if kept != rows:
-        write_aside(path, "".join(",".join(row) + "\n" for row in [header, *kept]))
+    text = path.read_text(encoding="utf-8")
+    whole, _, _ = text.rpartition("\n")  # what has no end was cut off
+    header, *rows = list(csv.reader(whole.splitlines())) or [[]]
+    kept = [header, *(row for row in rows if int(row[0]) < epochs)]
+    cut = "".join(",".join(row) + "\n" for row in kept if row)
+    if cut != text:
+        write_aside(path, cut)
 
 
 def _not_writable(folder, reason):

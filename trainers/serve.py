@@ -37,10 +37,11 @@ class Bundle:
         import tensorflow as tf
 
         self.folder = _version(Path(folder).absolute())
+        damages = (LookupError, OSError, RuntimeError, TypeError, ValueError)
         try:
             self._loaded = tf.saved_model.load(str(self.folder))
-        except (IndexError, OSError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (*damages, tf.errors.OpError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"`bundle` must be a whole SavedModel. Received: {self.folder} ({reason})"
             ) from error

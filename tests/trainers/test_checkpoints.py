@@ -156,7 +156,8 @@ def test_a_history_is_cut_where_a_run_goes_on(tmp_path):
     assert not path.exists()
     for text, epochs, left in (
         ("epoch,loss\n0,3\n1,2\n2,1\n", 2, "epoch,loss\n0,3\n1,2\n"),
-        ("epoch,loss\n0,3\n1,2\n2", 3, "epoch,loss\n0,3\n1,2\n"),
+        ("epoch,loss\n0,3\n1,2\n2,1", 3, "epoch,loss\n0,3\n1,2\n"),
+        ("epoch,lo", 3, ""),
         ("epoch,loss\n0,3\n", 0, "epoch,loss\n"),
         ("", 0, ""),
     ):

@@ -147,6 +147,7 @@ def test_an_empty_store_and_a_missing_bundle_are_refused(store, bundle, tmp_path
     ("argument", "message"),
     [
         ("--direct_num_workers=abc", "Beam's flags must be right. Received: argument --direct_num"),
+        ("--runner=nonsense", "Unexpected pipeline runner: nonsense"),
         ("--direct_num_wrokers=2", r"must be known to it. Received: \['direct_num_wrokers'\]"),
     ],
 )

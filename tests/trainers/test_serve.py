@@ -115,12 +115,30 @@ def test_no_bundle_is_refused(tmp_path):
         Bundle(tmp_path)
 
 
-def test_a_damaged_bundle_is_refused(folder, tmp_path):
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
+def test_a_cut_bundle_is_refused(folder, tmp_path, name):
     damaged = shutil.copytree(folder / "2", tmp_path / "2")
-    (part,) = damaged.glob("variables/variables.data*")
+    part = damaged / name
     part.write_bytes(part.read_bytes()[:50])
     with pytest.raises(ValueError, match="`bundle` must be a whole SavedModel. Received: .*2"):
         Bundle(damaged)
+
+
+def test_a_flipped_bit_in_a_graph_is_refused_in_words_if_it_is_seen(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    whole = (folder / "2" / "saved_model.pb").read_bytes()
+    damaged = shutil.copytree(folder / "2", tmp_path / "2")
+    refused = 0
+    for place in rng.integers(0, len(whole), 20):
+        data = bytearray(whole)
+        data[place] ^= 1 << rng.integers(0, 8)
+        (damaged / "saved_model.pb").write_bytes(data)
+        try:
+            Bundle(damaged)
+        except ValueError as error:
+            assert str(error).startswith("`bundle` must be a whole SavedModel")
+            refused += 1
+    assert refused > 0
 
 
 def test_a_port_that_is_taken_is_refused(folder):
