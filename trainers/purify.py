@@ -1,8 +1,9 @@
 """Purifies a store of images: `python -m trainers.purify --input_pattern='images/*.png' ...`.
 
-An Apache Beam pipeline (extra `beam`) over an exported bundle. What follows `--` goes to Beam:
-`-- --direct_num_workers=2 --direct_running_mode=multi_processing`, or another `--runner` than its
-own in Python, FnApiRunner. Its DaskRunner lost elements when it was tried: do not use it.
+An Apache Beam pipeline (extra `beam`) over an exported `--bundle`, or over a `--defense`. What
+follows `--` goes to Beam: `-- --direct_num_workers=2 --direct_running_mode=multi_processing`, or
+another `--runner` than its own in Python, FnApiRunner. Its DaskRunner lost elements when it was
+tried: do not use it.
 
 Reads image files (PNG, JPEG) or TFRecords of `tf.train.Example` and writes into the output folder
 
@@ -21,6 +22,7 @@ import os
 
 from absl import flags, logging
 
+from tfpurify import vocabulary
 from trainers import _flags
 
 
@@ -30,12 +32,20 @@ def define_flags():
     flags.DEFINE_string("input_pattern", None, "Glob of image files or TFRecords.")
     flags.DEFINE_string("output_dir", None, "Folder of the output.")
     flags.DEFINE_string("bundle", None, "Folder that `trainers.export` wrote.")
+    flags.DEFINE_enum(
+        "defense",
+        None,
+        [name for name in vocabulary.DEFENSES if name != "none"],
+        "Instead of a bundle: a purifier of runs/ or the zoo, exported for this run alone. Workers "
+        "on other machines need a bundle that they can read.",
+    )
+    flags.DEFINE_enum("dataset", "mnist", vocabulary.DATASETS, "Of that purifier.")
     flags.DEFINE_string("feature", "image/encoded", "Of an example: the image's file.")
     flags.DEFINE_integer(
         "shards", 8, "Files of each kind of output; each fits into memory.", lower_bound=1
     )
     flags.DEFINE_integer("batch_size", 32, "Images that are purified at once.", lower_bound=1)
-    for name in ("input_pattern", "output_dir", "bundle"):
+    for name in ("input_pattern", "output_dir"):
         flags.mark_flag_as_required(name)
     return set(flags.FLAGS) - before
 
@@ -49,10 +59,12 @@ def purify(options, beam_arguments=()):
 
     Raises:
         ImportError: If Beam is not installed.
-        ValueError: If nothing matches the pattern, a name is not UTF-8, or there is no bundle of a
-            defence.
+        ValueError: If nothing matches the pattern, a name is not UTF-8, there is no bundle of a
+            defence or a part of the defense is not trained, or both or neither are given.
         OSError: If the output folder cannot be written, or another process writes it.
     """
+    import tempfile
+
     from tfpurify.files import claim
     from tfpurify.report import require_writable
 
@@ -62,9 +74,16 @@ def purify(options, beam_arguments=()):
         raise ImportError(
             f'Purifying a store needs Beam: `pip install -e ".[beam]"`. Received: {error}'
         ) from error
+    if (options["bundle"] is None) == (options["defense"] is None):
+        raise ValueError(
+            "Either `bundle` or `defense` must be given. "
+            f"Received: bundle={options['bundle']}, defense={options['defense']}"
+        )
     claim(require_writable(options["output_dir"]) / ".lock")
     try:
-        counts = _purification.run(options, beam_arguments)
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = options["bundle"] or _export(options["dataset"], options["defense"], folder)
+            counts = _purification.run({**options, "bundle": bundle}, beam_arguments)
     except RuntimeError as error:  # Beam's word for whatever a worker raised
         reason = (str(error).strip().splitlines() or ["unknown"])[-1]
         raise OSError(
@@ -72,6 +91,19 @@ def purify(options, beam_arguments=()):
         ) from error
     logging.info("%s: %s", options["output_dir"], json.dumps(counts))
     return counts
+
+
+def _export(dataset, defense, folder):
+    """Writes the bundle of a purifier and the study's classifier; returns its folder."""
+    from tfpurify.export import export_purified_classifier
+    from tfpurify.purified_classifier import PurifiedClassifier
+    from trainers import _parts
+
+    here = "."  # its runs/ go before the zoo
+    classifier = _parts.load_classifier(dataset, here, vocabulary.STUDY_CLASSIFIERS[dataset])
+    purified = PurifiedClassifier(_parts.load_purifier(defense, dataset, here), classifier)
+    purified.build()
+    return export_purified_classifier(purified, folder)
 
 
 def main():

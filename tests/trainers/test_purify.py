@@ -14,6 +14,7 @@ from tfpurify.export import export_classifier
 from trainers import export, purify
 
 OPTIONS = {"feature": "image/encoded", "shards": 3, "batch_size": 4}
+OPTIONS |= {"dataset": "mnist", "defense": None}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_several_processes_write_the_same_bytes(purified, store, bundle, tmp_pat
     folder = tmp_path / "again"
     flags = {**OPTIONS, "input_pattern": f"{store}/*", "output_dir": folder, "bundle": bundle}
     command = [sys.executable, "-m", "trainers.purify"]
-    command += [f"--{name}={value}" for name, value in flags.items()]
+    command += [f"--{name}={value}" for name, value in flags.items() if value is not None]
     command += ["--", "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
@@ -158,3 +159,17 @@ def test_wrong_flags_of_beam_leave_what_was_written(purified, store, bundle, arg
     with pytest.raises(ValueError, match=message):
         purify.purify({**OPTIONS, **paths}, [argument])
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_defense_does_what_its_bundle_does(purified, store, bundle, tmp_path):
+    pattern = {"input_pattern": f"{store}/*"}
+    named = {"bundle": None, "defense": "puvae_adversarial", "output_dir": tmp_path / "out"}
+    counts = purify.purify({**OPTIONS, **pattern, **named})
+    assert counts == purified[1]
+    for key, feature in examples(tmp_path / "out").items():
+        other = examples(purified[0])[key]
+        for name in ("image", "label"):
+            assert feature[name] == other[name], (key, name)
+    for both in ({"bundle": None, "defense": None}, {"bundle": bundle, "defense": "puvae"}):
+        with pytest.raises(ValueError, match="Either `bundle` or `defense` must be given"):
+            purify.purify({**OPTIONS, **pattern, **named, **both})
