@@ -45,7 +45,11 @@ def test_command_lines_are_taken_whole_or_refused(trainer):
 
 @pytest.mark.parametrize(
     ("program", "last"),
-    [("export", ("--defense=puvae_adversarial",)), ("serve", ()), ("attack", ("--defense=none",))],
+    [
+        ("serve", ()),
+        pytest.param("export", ("--defense=puvae_adversarial",), marks=pytest.mark.slow),
+        pytest.param("attack", ("--defense=none",), marks=pytest.mark.slow),
+    ],
 )
 def test_programs_answer_or_refuse_in_a_line(tmp_path, model, program, last):
     export.export_purified_classifier(model, tmp_path / "tiny")
