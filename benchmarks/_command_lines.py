@@ -2,19 +2,20 @@
 
 As in `_malformed`, each function counts what was answered and what refused, and raises
 AssertionError at an answer that is wrong and whatever else than a refusal comes out. A process has
-one set of flags: call each in a process of its own.
+one set of flags: call each by `apart`.
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import importlib
 import io
 import json
 import math
+import multiprocessing
 import sys
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,13 @@ PROGRAMS = tuple(_ALWAYS)
 _WORDS = st.text(max_size=12) | st.sampled_from(
     ["mnist", "puvae", "-1", "nan", "1e400", "../x", "../../../x"]
 )
+
+
+def apart(function, *arguments, timeout=None):
+    """Returns what a function of this module returns in a process of its own, in so many seconds."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result(timeout)
 
 
 def parse(trainer, count):
@@ -68,8 +76,7 @@ def parse(trainer, count):
         last = dict(pairs)
         for name in set(last) & set(names):
             assert config[name] == given_values[name], f"--{name}={last[name]} was dropped"
-        numbers = [value for value in config.values() if isinstance(value, float)]
-        assert np.all(np.isfinite(numbers)), f"{pairs} were taken"
+        assert _are_finite(config), f"{pairs} were taken"
         counts["answered"] += 1
 
     check()
@@ -113,8 +120,7 @@ def run(program, folder, count, first=(), last=()):
             except SystemExit as end:
                 status = end.code or 0
         if status == 0:
-            numbers = [one for one in _values(names).values() if isinstance(one, float)]
-            assert all(map(math.isfinite, numbers)), f"{pairs} were taken"
+            assert _are_finite(_values(names)), f"{pairs} were taken"
             _require_finite(out.getvalue())
             assert {one.name for one in Path(folder).glob("*")} <= {"within"}, f"{pairs} left it"
             counts["answered"] += 1
@@ -144,9 +150,12 @@ def _require_finite(text):
     start = text.find("{")
     while start >= 0:
         found, length = decoder.raw_decode(text[start:])
-        numbers = [value for value in found.values() if isinstance(value, float)]
-        assert all(math.isfinite(value) for value in numbers), found
+        assert _are_finite(found), found
         start = text.find("{", start + length)
+
+
+def _are_finite(values):
+    return all(math.isfinite(one) for one in values.values() if isinstance(one, float))
 
 
 def _values(names):

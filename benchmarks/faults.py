@@ -6,9 +6,7 @@ be 0.
 Needs the extra `test`; the full disk and the read-only one need root, on Linux.
 """
 
-import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 import random
 import re
@@ -168,20 +166,17 @@ def _inputs(folder, _, options):
     found = {"python": _malformed.call_models({"PurifiedClassifier": model}, images, count)}
     for shape in ((28, 28, 1), (32, 32, 3)):
         found[f"files_{shape[-1]}_channels"] = _malformed.decode_files(shape, count // 2)
-    context = multiprocessing.get_context("spawn")
     for trainer in _TRAINERS:
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-            parsed = pool.submit(_command_lines.parse, trainer, count // len(_TRAINERS))
-            found[f"trainers.{trainer}"] = parsed.result()
+        parsed = _command_lines.apart(_command_lines.parse, trainer, count // len(_TRAINERS))
+        found[f"trainers.{trainer}"] = parsed
     export.export_purified_classifier(model, folder / "tiny")
     (folder / "digit.png").write_bytes(tf.io.encode_png(np.uint8(255 * images[0])).numpy())
     bundle = f"--bundle={folder / 'tiny'}"
     first = {"serve": (bundle,), "purify": (bundle, f"--input_pattern={folder / '*.png'}")}
     for program in _command_lines.PROGRAMS:
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-            of_program = (program, folder / program, count // len(_command_lines.PROGRAMS))
-            called = pool.submit(_command_lines.run, *of_program, first.get(program, ()))
-            found[f"trainers.{program}"] = called.result()
+        of_program = (program, folder / program, count // len(_command_lines.PROGRAMS))
+        called = _command_lines.apart(_command_lines.run, *of_program, first.get(program, ()))
+        found[f"trainers.{program}"] = called
     labels = Bundle(folder / "tiny").signatures["serving_default"](images=images)["label"]
     with _server.serving(folder / "tiny") as port:
         found["server"] = _malformed.ask_server(port, "tiny", images, labels.numpy(), count)

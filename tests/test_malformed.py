@@ -1,8 +1,5 @@
 """Generated malformed inputs against each entrance; `benchmarks.faults` gives each a thousand."""
 
-import concurrent.futures
-import multiprocessing
-
 import numpy as np
 import pytest
 
@@ -37,9 +34,7 @@ def test_models_and_attacks_answer_images_alone(images, model):
 
 @pytest.mark.parametrize("trainer", ["classifier", "puvae", "defensegan", "encoder", "advgan"])
 def test_command_lines_are_taken_whole_or_refused(trainer):
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        counts = pool.submit(_command_lines.parse, trainer, 100).result(timeout=120)
+    counts = _command_lines.apart(_command_lines.parse, trainer, 100, timeout=120)
     assert counts["refused"] > 50 and counts["answered"] > 0
 
 
@@ -54,10 +49,8 @@ def test_command_lines_are_taken_whole_or_refused(trainer):
 def test_programs_answer_or_refuse_in_a_line(tmp_path, model, program, last):
     export.export_purified_classifier(model, tmp_path / "tiny")
     first = (f"--bundle={tmp_path / 'tiny'}",) if program == "serve" else ()
-    run = (_command_lines.run, program, tmp_path / "empty", 20, first, last)
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        counts = pool.submit(*run).result(timeout=300)
+    of_program = (program, tmp_path / "empty", 20)
+    counts = _command_lines.apart(_command_lines.run, *of_program, first, last, timeout=300)
     assert counts["refused"] >= 5 and counts["answered"] >= 2
 
 
