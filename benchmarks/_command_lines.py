@@ -40,7 +40,7 @@ _WORDS = st.text(max_size=12) | st.sampled_from(
 
 
 def apart(function, *arguments, timeout=None):
-    """Returns what a function of this module returns in a process of its own, in so many seconds."""
+    """Returns what a function of this module does in a process of its own, within `timeout` s."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result(timeout)
