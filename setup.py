@@ -8,7 +8,7 @@ setup(
     description="Defensive purification (PuVAE, DefenseGAN) against AdvGAN in Keras 3 / TensorFlow",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["tfpurify", "tfpurify.*", "trainers", "trainers.*"]),
-    package_data={"tfpurify": ["embedded/*"]},
+    package_data={"tfpurify.data.embedded": ["*"]},
     install_requires=[
         "absl-py",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without asking for it

@@ -53,7 +53,8 @@ def parse(trainer, count):
         trainer: `classifier`, `puvae`, `defensegan`, `encoder` or `advgan`.
         count: Command lines.
     """
-    from trainers import _configuration, _flags
+    from tfpurify.training import configuration
+    from trainers import _flags
 
     names = sorted(_flags.define(trainer))
     defaults = _values(names)
@@ -66,7 +67,7 @@ def parse(trainer, count):
         try:
             rest = flags.FLAGS(["trainer", *_arguments(pairs)])
             given_values = _values(names)
-            config = _configuration.resolve(trainer, given_values)
+            config = configuration.resolve(trainer, given_values)
         except (flags.Error, ValueError):
             counts["refused"] += 1
             return

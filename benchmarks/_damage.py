@@ -7,8 +7,9 @@ import zipfile
 import keras
 import numpy as np
 
-from tfpurify import load_model, zoo
-from trainers import _checkpoints
+from tfpurify import load_model
+from tfpurify.models import zoo
+from tfpurify.training.checkpoints import EpochCheckpoint
 
 _ZOO_NAME = "encoder_dcgan_mnist"
 
@@ -32,13 +33,13 @@ def checkpoints(run, rng, count):
         count: Damaged copies.
     """
     model = load_model(run / "model.keras")
-    last = _checkpoints.EpochCheckpoint(run / "checkpoints").last_epoch()
+    last = EpochCheckpoint(run / "checkpoints").last_epoch()
     counts = {"fell_back": 0, "wrong": 0}
     for _ in range(count):
         copy = run / "copy"
         shutil.copytree(run / "checkpoints", copy)
         damage(max(copy.glob("epoch-*")), rng)
-        is_right = _checkpoints.EpochCheckpoint(copy).restore(model) == last - 1
+        is_right = EpochCheckpoint(copy).restore(model) == last - 1
         counts["fell_back" if is_right else "wrong"] += 1
         shutil.rmtree(copy)
     return counts

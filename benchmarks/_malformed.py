@@ -102,7 +102,7 @@ def decode_files(image_shape, count):
     """
     import tensorflow as tf
 
-    from tfpurify.preprocessing import decode_images
+    from tfpurify.serving.decoding import decode_images
 
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, image_shape, dtype=np.uint8)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tfpurify.files import write_aside
-from tfpurify.records import command_line, versions
+from tfpurify.provenance import command_line, versions
 
 _PEERS = ("torch",)
 

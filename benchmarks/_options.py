@@ -22,6 +22,6 @@ def define_data_dir():
 
 def data_source(dataset, options):
     """Returns where a data set's images are read from: `tfds` or `embedded`."""
-    from tfpurify import data
+    from tfpurify.data import loading
 
-    return data.resolve_source(dataset, options["data_dir"], "auto")
+    return loading.resolve_source(dataset, options["data_dir"], "auto")

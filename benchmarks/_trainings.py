@@ -75,10 +75,10 @@ def _begun(log):
 def weights(folder, name=NAME):
     """Returns what a run's `model.keras` holds, its optimizers' state included, as arrays."""
     from tfpurify import load_model
-    from trainers import _checkpoints
+    from tfpurify.training import checkpoints
 
     model = load_model(folder / "runs" / name / "model.keras")
-    state = _checkpoints.optimizer_variables(model)
+    state = checkpoints.optimizer_variables(model)
     return [variable.numpy() for variable in (*model.weights, *state)]  # no seeds: none is saved
 
 
@@ -89,14 +89,14 @@ def summary(folder, name=NAME):
 
 def half_written(folder):
     """Returns the files of an output folder that are neither whole nor logs that were cut off."""
-    from trainers import _checkpoints
+    from tfpurify.training import checkpoints
 
     found = []
     for path in Path(folder).rglob("*"):
         if path.name.startswith("."):
             is_bad = path.name != ".lock"
         elif path.name.endswith(".weights.h5"):
-            is_bad = not _checkpoints.is_whole(path)
+            is_bad = not checkpoints.is_whole(path)
         elif path.suffix == ".keras":
             is_bad = _is_damaged_archive(path)
         else:

@@ -156,11 +156,13 @@ def _inputs(folder, _, options):
     import tensorflow as tf
 
     from benchmarks import _command_lines, _malformed, _server
-    from tfpurify import PurifiedClassifier, data, export
-    from trainers.serve import Bundle
+    from tfpurify import PurifiedClassifier
+    from tfpurify.data import loading
+    from tfpurify.serving import saved_model
+    from tfpurify.serving.bundle import Bundle
 
     count = options["inputs"]
-    images = data.load_dataset("mnist", "test", source="embedded").take(8)
+    images = loading.load_dataset("mnist", "test", source="embedded").take(8)
     images = np.stack([image for image, _ in images.as_numpy_iterator()])
     model = PurifiedClassifier.from_preset("puvae_mnist_adversarial")
     found = {"python": _malformed.call_models({"PurifiedClassifier": model}, images, count)}
@@ -169,7 +171,7 @@ def _inputs(folder, _, options):
     for trainer in _TRAINERS:
         parsed = _command_lines.apart(_command_lines.parse, trainer, count // len(_TRAINERS))
         found[f"trainers.{trainer}"] = parsed
-    export.export_purified_classifier(model, folder / "tiny")
+    saved_model.export_purified_classifier(model, folder / "tiny")
     (folder / "digit.png").write_bytes(tf.io.encode_png(np.uint8(255 * images[0])).numpy())
     bundle = f"--bundle={folder / 'tiny'}"
     first = {"serve": (bundle,), "purify": (bundle, f"--input_pattern={folder / '*.png'}")}
@@ -213,20 +215,21 @@ def _nan(folder, _, options):
     import numpy as np
 
     from benchmarks import _trainings
-    from trainers import _runner, defensegan
-    from trainers._fn_args import FnArgs
+    from tfpurify.training import runner
+    from tfpurify.training.fn_args import FnArgs
+    from trainers import defensegan
 
     del options
     config = {"data_source": "embedded", "steps_per_epoch": 5, "batch_size": 16}
     config |= {"eval_examples": 2, "num_steps": 2, "num_restarts": 1, "output_dir": str(folder)}
     defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 1}))
-    right = _runner.data.training_batches
+    right = runner.data.training_batches
 
     def poisoned(*args, **kwargs):
         batches, steps = right(*args, **kwargs)
         return batches.map(lambda images, labels: (images + np.nan, labels)), steps
 
-    _runner.data.training_batches = poisoned
+    runner.data.training_batches = poisoned
     try:
         defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 2}))
     except Exception as error:  # whichever it is, it is shown
@@ -234,7 +237,7 @@ def _nan(folder, _, options):
     else:
         said = None
     finally:
-        _runner.data.training_batches = right
+        runner.data.training_batches = right
     defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 2}))
     return {"says": said, "goes_on_after": _trainings.summary(folder)["resumed_after_epoch"]}
 

@@ -93,7 +93,7 @@ def measure(options):
 
     import tfpurify
     from benchmarks import _measure
-    from tfpurify import zoo
+    from tfpurify.models import zoo
 
     points = []
     for dataset in DATASETS:

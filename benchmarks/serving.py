@@ -34,10 +34,10 @@ def measure(options):
     import tensorflow as tf
 
     from benchmarks import _measure
-    from tfpurify import data
+    from tfpurify.data import loading
 
     source = _options.data_source(options["dataset"], options)
-    images = data.load_dataset(options["dataset"], "test", options["data_dir"], source)
+    images = loading.load_dataset(options["dataset"], "test", options["data_dir"], source)
     images = np.stack([image for image, _ in images.take(_IMAGES).as_numpy_iterator()])
     figures = {}
     for defense in _DEFENSES:

@@ -29,7 +29,7 @@ def define_flags():
 
 def _build(name, spec, config):
     """Returns our compiled model, as its trainer builds it."""
-    from tfpurify.classifiers import Classifier, build_classifier
+    from tfpurify.models.classifiers import Classifier, build_classifier
     from trainers import advgan, classifier, defensegan, puvae
 
     if name == "vgg13":
@@ -80,12 +80,12 @@ def measure_network(name, options):
 
     import tfpurify
     from benchmarks import _measure
-    from trainers import _configuration
+    from tfpurify.training import configuration
 
     keras.utils.set_random_seed(SEED)
     trainer, dataset = NETWORKS[name]
     spec = tfpurify.DATASETS[dataset]
-    config = _configuration.resolve(trainer, {"dataset": dataset})
+    config = configuration.resolve(trainer, {"dataset": dataset})
     batch_size = config["batch_size"]
     stream = tfpurify.load_dataset(spec.name, "train", source="embedded")
     images, labels = next(iter(stream.batch(batch_size)))

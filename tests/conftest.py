@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 from keras import layers
 
-from tfpurify import data
+from tfpurify.data import loading
 from tfpurify.purifiers.dcgan import Generator
 from tfpurify.purifiers.puvae import PuVAE
 
@@ -25,7 +25,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def digits():
     """500 MNIST images (500, 28, 28, 1) and their labels, from the embedded sample."""
-    stream = data.load_dataset("mnist", "train", source="embedded").take(500)
+    stream = loading.load_dataset("mnist", "train", source="embedded").take(500)
     images, labels = zip(*stream.as_numpy_iterator(), strict=True)
     return np.stack(images), np.array(labels)
 

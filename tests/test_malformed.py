@@ -5,14 +5,16 @@ import pytest
 
 from benchmarks import _command_lines, _malformed
 from benchmarks._server import serving
-from tfpurify import PurifiedClassifier, data, export
+from tfpurify import PurifiedClassifier
 from tfpurify.attacks.pgd import PGD
-from trainers.serve import Bundle
+from tfpurify.data import loading
+from tfpurify.serving import saved_model
+from tfpurify.serving.bundle import Bundle
 
 
 @pytest.fixture(scope="module")
 def images():
-    found = data.load_dataset("mnist", "test", source="embedded").take(3)
+    found = loading.load_dataset("mnist", "test", source="embedded").take(3)
     return np.stack([image for image, _ in found.as_numpy_iterator()])
 
 
@@ -47,7 +49,7 @@ def test_command_lines_are_taken_whole_or_refused(trainer):
     ],
 )
 def test_programs_answer_or_refuse_in_a_line(tmp_path, model, program, last):
-    export.export_purified_classifier(model, tmp_path / "tiny")
+    saved_model.export_purified_classifier(model, tmp_path / "tiny")
     first = (f"--bundle={tmp_path / 'tiny'}",) if program == "serve" else ()
     of_program = (program, tmp_path / "empty", 20)
     counts = _command_lines.apart(_command_lines.run, *of_program, first, last, timeout=300)
@@ -55,7 +57,7 @@ def test_programs_answer_or_refuse_in_a_line(tmp_path, model, program, last):
 
 
 def test_the_server_answers_right_images_and_lives(images, model, tmp_path):
-    export.export_purified_classifier(model, tmp_path / "tiny")
+    saved_model.export_purified_classifier(model, tmp_path / "tiny")
     labels = Bundle(tmp_path / "tiny").signatures["serving_default"](images=images)["label"]
     with serving(tmp_path / "tiny") as port:
         counts = _malformed.ask_server(port, "tiny", images, labels.numpy(), 100)

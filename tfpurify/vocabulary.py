@@ -6,6 +6,9 @@ before any heavy import.
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10")
 STUDY_CLASSIFIERS = {"mnist": "cnn", "fashion_mnist": "cnn", "cifar10": "vgg13"}
+STUDY_EPSILON = 0.2
+TRANSFER_ARCHITECTURES = ("a", "b")  # beside the study's classifier
+SMALL_EPSILON = 8 / 255  # the field's budget on CIFAR-10
 DATA_SOURCES = ("auto", "tfds", "embedded")
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 CLASSIFIERS = ("cnn", "vgg13", "a", "b", "c", "d")
@@ -79,3 +82,47 @@ RECORD_KEYS = (
     "command",
     "versions",
 )
+
+_DISPLAY = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "puvae": "PuVAE",
+    "puvae_adversarial": "PuVAE (adversarially trained)",
+    "defensegan": "DefenseGAN",
+    "defensegan_fast": "DefenseGAN (fast)",
+    "defensegan_wide": "DefenseGAN (wide prior)",
+    "defensegan_wgan": "DefenseGAN (WGAN-GP prior)",
+    "bit_depth": "bit depth (ART)",
+    "jpeg": "JPEG (ART)",
+    "advgan": "AdvGAN",
+    "pgd": "PGD",
+    "pgd_targeted": "PGD (targeted)",
+    "pgd_eot": "PGD (EOT)",
+    "pgd_l2": "PGD (L2)",
+    "apgd_ce": "APGD-CE",
+    "apgd_dlr": "APGD-DLR",
+    "cw_l2": "C&W L2",
+    "fgsm": "FGSM",
+    "square": "Square",
+    "hopskipjump": "HopSkipJump",
+    "latent": "latent search",
+    "transfer": "PGD on the fast projector",
+    "noise": "random noise",
+    "worst_case": "worst case",
+    "worst_case_l2": "worst case (L2)",
+}
+
+
+def display(name):
+    """Returns a record's word as it is printed."""
+    return _DISPLAY.get(name, name)
+
+
+def display_attack(attack, gradient_mode=None):
+    """Returns an attack as it is printed, with how it was distilled and its gradient mode."""
+    name, variant = attack, ""
+    if attack not in _DISPLAY:
+        name, _, variant = attack.partition("_")
+    details = ", ".join(detail for detail in (variant, gradient_mode) if detail)
+    return f"{display(name)} ({details})" if details else display(name)

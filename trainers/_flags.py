@@ -7,7 +7,7 @@ from absl import app, flags, logging
 
 from tfpurify import vocabulary
 from tfpurify.files import claim_beside
-from trainers import _fn_args
+from tfpurify.training import fn_args
 
 # So that `--help` shows these flags as the trainer's own.
 flags.disclaim_key_flags()
@@ -203,7 +203,7 @@ def run(trainer, run_fn):
         trainer: The trainer's name.
         run_fn: Its `run_fn(fn_args)`.
     """
-    run_app(define(trainer), lambda options: run_fn(_fn_args.FnArgs(custom_config=options)))
+    run_app(define(trainer), lambda options: run_fn(fn_args.FnArgs(custom_config=options)))
 
 
 def run_app(names, call):

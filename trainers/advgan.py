@@ -2,7 +2,8 @@
 
 import functools
 
-from trainers import _flags, _names
+from tfpurify.training import naming
+from trainers import _flags
 
 
 def build_model(config, spec, target, black_box, total_steps):
@@ -19,8 +20,8 @@ def build_model(config, spec, target, black_box, total_steps):
     """
     from tfpurify.attacks.advgan import AdvGAN
     from tfpurify.attacks.distillation import DynamicAdvGAN
-    from tfpurify.optimizers import Adam
-    from trainers import _runner
+    from tfpurify.models.optimizers import Adam
+    from tfpurify.training import runner
 
     arguments = (
         "epsilon",
@@ -35,12 +36,12 @@ def build_model(config, spec, target, black_box, total_steps):
     options = {name: config[name] for name in arguments}
     options["target_class"] = config["target_class"] if config["targeted"] else None
     optimizers = [
-        Adam(_runner.cosine(config, total_steps)),
-        Adam(_runner.cosine(config, total_steps)),
+        Adam(runner.cosine(config, total_steps)),
+        Adam(runner.cosine(config, total_steps)),
     ]
     if config["blackbox"] == "dynamic":
         model = DynamicAdvGAN(spec.image_shape, target, black_box, **options)
-        optimizers.append(Adam(_runner.cosine(config, total_steps)))
+        optimizers.append(Adam(runner.cosine(config, total_steps)))
     else:
         model = AdvGAN(spec.image_shape, target, black_box, **options)
     model.build()
@@ -50,8 +51,8 @@ def build_model(config, spec, target, black_box, total_steps):
 
 def _training_target(run, classifier, purifier):
     """Returns what the attacker differentiates; through DefenseGAN with a shortened descent."""
-    from tfpurify.purified_classifier import PurifiedClassifier
     from tfpurify.purifiers.defensegan import DefenseGAN
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 
     config = run.config
     if purifier is None or not config["whitebox"]:
@@ -72,12 +73,12 @@ def _training_target(run, classifier, purifier):
 def _distil(run, black_box):
     """Returns a surrogate that was taught the black box's outputs."""
     from tfpurify.attacks.distillation import Distiller
-    from tfpurify.classifiers import build_classifier
-    from tfpurify.optimizers import Adam
-    from trainers import _runner
+    from tfpurify.models.classifiers import build_classifier
+    from tfpurify.models.optimizers import Adam
+    from tfpurify.training import runner
 
     epochs = run.config["distillation_epochs"]
-    schedule = _runner.cosine(run.config, run.total_steps(epochs))
+    schedule = runner.cosine(run.config, run.total_steps(epochs))
     with run.scope():
         distiller = Distiller(build_classifier(run.config["surrogate"], run.spec), black_box)
         distiller.build()
@@ -108,23 +109,24 @@ def _image_row(model, purifier, epsilon):
 
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
-    from tfpurify import export
-    from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.evaluation.run_record import evaluate_run
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from trainers import _parts, _runner
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+    from tfpurify.serving import saved_model
+    from tfpurify.training import runner, trained_parts
 
-    run = _runner.Run("advgan", fn_args)
+    run = runner.Run("advgan", fn_args)
     config = run.config
-    threat_model = _names.threat_model(config)
-    needed = [_parts.classifier_part(config["dataset"], config["classifier"])]
+    threat_model = naming.threat_model(config)
+    needed = [trained_parts.classifier_part(config["dataset"], config["classifier"])]
     if config["defense"] != "none":
-        needed += _parts.purifier_parts(config["defense"], config["dataset"])
+        needed += trained_parts.purifier_parts(config["defense"], config["dataset"])
     warm = (config["dataset"], config["epsilon"], config["classifier"])
     if config["warm_start"]:
-        needed.append(_parts.attack_part(*warm))
-    _parts.require_parts(needed, run.output_dir)
+        needed.append(trained_parts.attack_part(*warm))
+    trained_parts.require_parts(needed, run.output_dir)
     classifier = run.classifier()
-    purifier = _parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
+    purifier = trained_parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
     total_steps = run.total_steps()
     deployed = classifier
     if purifier is not None:
@@ -147,10 +149,11 @@ def run_fn(fn_args):
     with run.scope(), run.precision():
         model = build()
     if config["warm_start"]:
-        name, command = _parts.attack_part(*warm)
-        _take_weights(model, _parts.load_part(name, run.output_dir, command))
-    image_row = _image_row(model, purifier, config["epsilon"])
-    logs = run.train(model, image_row, best="attack_success_rate")
+        name, command = trained_parts.attack_part(*warm)
+        _take_weights(model, trained_parts.load_part(name, run.output_dir, command))
+    logs = run.train(
+        model, _image_row(model, purifier, config["epsilon"]), best="attack_success_rate"
+    )
     if not run.is_chief:
         run.wait_for_chief()
         return
@@ -160,10 +163,11 @@ def run_fn(fn_args):
     fields = {
         "purifier": config["defense"],
         "threat_model": threat_model,
-        "attack": _names.attack_name(config),
+        "attack": naming.attack_name(config),
         "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
     }
-    run.evaluate(
+    evaluate_run(
+        run,
         classifier,
         purifier,
         fields,
@@ -171,10 +175,10 @@ def run_fn(fn_args):
         epsilon=config["epsilon"],
         target_class=model.target_class,
     )
-    run.export(export.export_attack, model, is_serving=purifier is None)
+    run.export(saved_model.export_attack, model, is_serving=purifier is None)
     if purifier is not None:
         name = f"{config['defense']}_{config['dataset']}_{config['classifier']}"
-        run.export(export.export_purified_classifier, deployed, name)
+        run.export(saved_model.export_purified_classifier, deployed, name)
     run.summarize(model, logs)
 
 

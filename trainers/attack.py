@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from tfpurify import vocabulary
+from tfpurify import provenance, vocabulary
 from trainers import _flags
 
 
@@ -77,24 +77,24 @@ def attack(options):
     Raises:
         ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
     """
-    from tfpurify import data
-    from tfpurify.diagnostics import flagged
-    from tfpurify.study import STUDY_EPSILON
-    from trainers import _attacks
+    from tfpurify.data import loading
+    from tfpurify.evaluation import defences
+    from tfpurify.evaluation.diagnostics import flagged
+    from tfpurify.vocabulary import STUDY_EPSILON
 
-    _attacks.require_names(options["attack"], options["threat_model"])
+    defences.require_names(options["attack"], options["threat_model"])
     epsilons = [_epsilon(word) for word in options["epsilon"] or ()]
     dataset = options["dataset"]
-    defence = _attacks.load_defence(
+    defence = defences.load_defence(
         *(dataset, options["defense"], options["threat_model"]),
         *(options["output_dir"], options["classifier"]),
     )
     modes = _modes(options, defence)
     usual = STUDY_EPSILON
     if _is_mean_squared(options["attack"]):
-        usual = _attacks.PUBLISHED_MEAN_SQUARED
-    source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
-    images = data.load_dataset(dataset, options["split"], options["data_dir"], source)
+        usual = defences.PUBLISHED_MEAN_SQUARED
+    source = loading.resolve_source(dataset, options["data_dir"], options["data_source"])
+    images = loading.load_dataset(dataset, options["split"], options["data_dir"], source)
     images = images.take(options["limit"]).batch(options["batch_size"])
     found, lines = [], []
     for epsilon in epsilons or [usual]:
@@ -112,7 +112,7 @@ def attack(options):
 
 
 def _epsilon(word):
-    from tfpurify import losses
+    from tfpurify.models import losses
 
     try:
         epsilon = float(word)
@@ -145,22 +145,22 @@ def _is_mean_squared(names):
 
 def _measure(defence, modes, epsilon, batches, source, options):
     """Returns the record of one epsilon and its line of diagnostics, or None."""
-    from tfpurify import checks, evaluation, records
     from tfpurify.attacks.worst_case import WorstCase
-    from trainers import _attacks, _diagnose, _plan
+    from tfpurify.evaluation import attack_diagnosis, checks, defences, records
+    from tfpurify.evaluation.rates import evaluate
 
     numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
-    settings = _attacks.Settings(epsilon, **{name: options[name] for name in numbers})
+    settings = defences.Settings(epsilon, **{name: options[name] for name in numbers})
     advgans, missing, own = {}, [], None
     if "advgan" in options["attack"]:
         more = (options["output_dir"], options["advgans"], options["classifier"])
-        advgans, missing = _attacks.load_advgans(defence, epsilon, *more)
+        advgans, missing = defences.load_advgans(defence, epsilon, *more)
         if options["defense"] not in vocabulary.BASELINES:
-            own, _ = _attacks.usual_advgans(defence, epsilon, options["classifier"])[0]
-    attacks = _attacks.make_attacks(options["attack"], defence, settings, modes, advgans)
+            own, _ = defences.usual_advgans(defence, epsilon, options["classifier"])[0]
+    attacks = defences.make_attacks(options["attack"], defence, settings, modes, advgans)
     search = WorstCase(attacks, defence.served)
     kept = _Kept(search)
-    rates = evaluation.evaluate(
+    rates = evaluate(
         batches,
         defence.classifier,
         purifier=defence.purifier,
@@ -180,12 +180,12 @@ def _measure(defence, modes, epsilon, batches, source, options):
         attack=_word(options["attack"], advgans, own),
         gradient_mode="strongest" if len(used) > 1 else used[0] if used else None,
         seed=options["seed"],
-        command=_plan.portable_command(records.command_line()),
+        command=provenance.portable_command(provenance.command_line()),
     )
     logging.info("The first to fool it, by attack: %s", search.successes)
     line, raised = None, []
     if options["diagnose"]:
-        line, raised = _diagnose.diagnose(defence, modes, settings, record, search, kept)
+        line, raised = attack_diagnosis.diagnose(defence, modes, settings, record, search, kept)
     is_worst = len(used) > 1 or (used and record["attack"].startswith("worst_case"))
     left_out = checks.check_modes(used, defence.modes) if is_worst else None
     for flag in (checks.check_advgans(missing), left_out, *raised):
@@ -210,16 +210,17 @@ class _Kept:
 
 def _used_modes(defence, modes, advgans, options):
     """Returns the gradient modes that took part, () if no gradient crossed a purifier."""
-    from trainers import _attacks, _parts
+    from tfpurify.evaluation import defences
+    from tfpurify.training import trained_parts
 
     if not defence.is_crossed:
         return ()
-    if set(options["attack"]) - set(_attacks.NEEDS_NO_GRADIENT):
+    if set(options["attack"]) - set(defences.NEEDS_NO_GRADIENT):
         return modes or defence.modes
     if len(advgans) != 1:
         return ()
     (name,) = advgans
-    described = _parts.describe(name, options["output_dir"])
+    described = trained_parts.describe(name, options["output_dir"])
     mode = described.get("gradient_mode") if described.get("defense", "") != "none" else None
     return (mode,) if mode else ()
 
@@ -238,7 +239,8 @@ def _word(names, advgans, own):
 
 def _write(path, found, line):
     """Writes the run's records with the flags that they and those on file raise beside them."""
-    from tfpurify import diagnostics, records, report
+    from tfpurify.evaluation import diagnostics, records
+    from tfpurify.evaluation.updating import update_records
 
     lines_path = path.with_name(diagnostics.ATTACKS_FILE)
     if line is not None:
@@ -247,7 +249,7 @@ def _write(path, found, line):
     older = records.read_records(path) if path.exists() else []
     older = [record for record in older if record not in found]
     found[:] = diagnostics.flagged([*older, *found], lines)[len(older) :]
-    report.update_records(path, found)
+    update_records(path, found)
 
 
 def main():

@@ -15,8 +15,8 @@ def build_model(config, spec, total_steps):
     """
     import keras
 
-    from tfpurify import optimizers
-    from tfpurify.classifiers import build_classifier
+    from tfpurify.models import optimizers
+    from tfpurify.models.classifiers import build_classifier
 
     model = build_classifier(config["classifier"], spec)
     warmup_steps = int(WARMUP_SHARE * total_steps)
@@ -43,10 +43,11 @@ def build_model(config, spec, total_steps):
 
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
-    from tfpurify import export
-    from trainers import _runner
+    from tfpurify.evaluation.run_record import evaluate_run
+    from tfpurify.serving import saved_model
+    from tfpurify.training import runner
 
-    run = _runner.Run("classifier", fn_args)
+    run = runner.Run("classifier", fn_args)
     total_steps = run.total_steps()
     with run.scope(), run.precision():
         model = build_model(run.config, run.spec, total_steps)
@@ -56,8 +57,8 @@ def run_fn(fn_args):
         return
     model = run.full_precision(model, lambda: build_model(run.config, run.spec, total_steps))
     run.save(model)
-    run.evaluate(model)
-    run.export(export.export_classifier, model)
+    evaluate_run(run, model)
+    run.export(saved_model.export_classifier, model)
     run.summarize(model, logs)
 
 

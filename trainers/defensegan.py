@@ -11,9 +11,9 @@ def build_model(config, spec, total_steps):
         spec: The `DatasetSpec`.
         total_steps: Length of the cosine schedule; the Wasserstein loss keeps its step size.
     """
-    from tfpurify import optimizers
+    from tfpurify.models import optimizers
     from tfpurify.purifiers.dcgan import DCGAN
-    from trainers import _runner
+    from tfpurify.training import runner
 
     arguments = (
         "latent_dim",
@@ -28,7 +28,7 @@ def build_model(config, spec, total_steps):
     if config["gan_loss"] == "wgan-gp":
         options = {"learning_rate": config["learning_rate"], "beta_1": 0.5, "beta_2": 0.9}
     else:
-        options = {"learning_rate": _runner.cosine(config, total_steps), "beta_1": 0.5}
+        options = {"learning_rate": runner.cosine(config, total_steps), "beta_1": 0.5}
     model.compile(optimizers.Adam(**options), optimizers.Adam(**options))
     return model
 
@@ -37,12 +37,13 @@ def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     import keras
 
-    from tfpurify import export
-    from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.evaluation.run_record import evaluate_run
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from trainers import _names, _runner
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+    from tfpurify.serving import saved_model
+    from tfpurify.training import naming, runner
 
-    run = _runner.Run("defensegan", fn_args)
+    run = runner.Run("defensegan", fn_args)
     config, classifier = run.config, run.classifier()
     total_steps = run.total_steps()
     with run.scope(), run.precision():
@@ -61,12 +62,12 @@ def run_fn(fn_args):
         seed=config["seed"],
     )
     purifier.build()
-    run.evaluate(classifier, purifier, {"purifier": _names.purifier_of("defensegan", config)})
+    evaluate_run(run, classifier, purifier, {"purifier": naming.purifier_of("defensegan", config)})
     name = run.name.replace("dcgan", "defensegan").replace("wgan", "defensegan_wgan")
-    run.export(export.export_purifier, purifier, name, is_serving=False)
+    run.export(saved_model.export_purifier, purifier, name, is_serving=False)
     purified = PurifiedClassifier(purifier, classifier)
     purified.build()
-    run.export(export.export_purified_classifier, purified, f"{name}_{config['classifier']}")
+    run.export(saved_model.export_purified_classifier, purified, f"{name}_{config['classifier']}")
     run.summarize(model, logs)
 
 

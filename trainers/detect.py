@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from tfpurify import vocabulary
+from tfpurify import provenance, vocabulary
 from trainers import _flags
 
 # Those through which an attacker can differentiate in no time.
@@ -44,20 +44,20 @@ def detect(options):
     """
     import numpy as np
 
-    from tfpurify import data, detection
-    from tfpurify.study import STUDY_EPSILON
-    from trainers import _attacks
+    from tfpurify.data import loading
+    from tfpurify.evaluation import defences, detection
+    from tfpurify.vocabulary import STUDY_EPSILON
 
     dataset, source_flags = options["dataset"], (options["data_dir"], options["data_source"])
-    source = data.resolve_source(dataset, *source_flags)
+    source = loading.resolve_source(dataset, *source_flags)
     splits = {
-        split: data.load_dataset(dataset, split, options["data_dir"], source)
+        split: loading.load_dataset(dataset, split, options["data_dir"], source)
         .take(options["clean_limit"])
         .batch(50)
         for split in ("validation", "test")
     }
     epsilon = STUDY_EPSILON if options["epsilon"] is None else options["epsilon"]
-    defence = _attacks.load_defence(dataset, options["defense"], "whitebox", options["output_dir"])
+    defence = defences.load_defence(dataset, options["defense"], "whitebox", options["output_dir"])
     scores = _Scores(defence)
     validation = scores.of(splits["validation"])
     thresholds = [float(np.quantile(validation, 1.0 - rate)) for rate in detection.FALSE_ALARMS]
@@ -111,13 +111,13 @@ def _attacks_on(defence, thresholds, epsilon, options):
     import dataclasses
 
     from tfpurify.attacks.pgd import PGD
+    from tfpurify.evaluation import defences
     from tfpurify.purifiers.base import detector_penalty
-    from trainers import _attacks
 
     steps, seed, limit = options["num_steps"], options["seed"], options["limit"]
     blind = dataclasses.replace(defence, threat_model="blind")
     words = {"threat_model": "blind", "gradient_mode": None, "knows_detector": False, "seed": seed}
-    advgans, _ = _attacks.load_advgans(blind, epsilon, options["output_dir"])
+    advgans, _ = defences.load_advgans(blind, epsilon, options["output_dir"])
     for model in advgans.values():
         yield {**words, "attack": "advgan"}, [model.generate], None
     yield {**words, "attack": "pgd"}, [PGD(defence.classifier, epsilon, steps, seed=seed)], limit
@@ -137,7 +137,7 @@ def _measure(scores, batches, attacks, clean, thresholds):
     """
     import numpy as np
 
-    from tfpurify.detection import roc_curve
+    from tfpurify.evaluation.detection import roc_curve
 
     right, errors, fooled = [], [[] for _ in attacks], [[] for _ in attacks]
     for images, labels in batches:
@@ -164,8 +164,7 @@ def _measure(scores, batches, attacks, clean, thresholds):
 
 
 def _line(measured, words, source, epsilon, options):
-    from tfpurify import detection, records
-    from trainers import _plan
+    from tfpurify.evaluation import detection
 
     line = {
         **measured,
@@ -176,8 +175,8 @@ def _line(measured, words, source, epsilon, options):
         "classifier": vocabulary.STUDY_CLASSIFIERS[options["dataset"]],
         "purifier": options["defense"],
         "epsilon": epsilon,
-        "command": _plan.portable_command(records.command_line()),
-        "versions": records.versions(),
+        "command": provenance.portable_command(provenance.command_line()),
+        "versions": provenance.versions(),
     }
     return {key: line[key] for key in detection.DETECTION_KEYS}
 

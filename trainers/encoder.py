@@ -12,9 +12,9 @@ def build_model(config, spec, generator, total_steps):
         generator: The trained generator of the prior, frozen.
         total_steps: Length of the cosine schedule.
     """
-    from tfpurify import optimizers
+    from tfpurify.models import optimizers
     from tfpurify.purifiers.latent_encoder import LatentEncoder
-    from trainers import _runner
+    from tfpurify.training import runner
 
     arguments = ("input_noise", "input_noise_period", "seed")
     model = LatentEncoder(
@@ -24,21 +24,22 @@ def build_model(config, spec, generator, total_steps):
         **{name: config[name] for name in arguments},
     )
     model.build()
-    model.compile(optimizer=optimizers.Adam(_runner.cosine(config, total_steps)))
+    model.compile(optimizer=optimizers.Adam(runner.cosine(config, total_steps)))
     return model
 
 
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
-    from tfpurify import export
-    from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.evaluation.run_record import evaluate_run
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from trainers import _names, _parts, _runner
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+    from tfpurify.serving import saved_model
+    from tfpurify.training import naming, runner, trained_parts
 
-    run = _runner.Run("encoder", fn_args)
+    run = runner.Run("encoder", fn_args)
     config, classifier = run.config, run.classifier()
-    name, command = _parts.prior_part(config)
-    generator = _parts.load_part(name, run.output_dir, command).generator
+    name, command = trained_parts.prior_part(config)
+    generator = trained_parts.load_part(name, run.output_dir, command).generator
     total_steps = run.total_steps()
     with run.scope(), run.precision():
         model = build_model(config, run.spec, run.in_scope(generator), total_steps)
@@ -55,11 +56,13 @@ def run_fn(fn_args):
     run.save(model)
     purifier = DefenseGAN(generator, model, seed=config["seed"])
     purifier.build()
-    run.evaluate(classifier, purifier, {"purifier": _names.purifier_of("encoder", config)})
-    run.export(export.export_purifier, purifier, f"{run.name}_purifier", is_serving=False)
+    evaluate_run(run, classifier, purifier, {"purifier": naming.purifier_of("encoder", config)})
+    run.export(saved_model.export_purifier, purifier, f"{run.name}_purifier", is_serving=False)
     purified = PurifiedClassifier(purifier, classifier)
     purified.build()
-    run.export(export.export_purified_classifier, purified, f"{run.name}_{config['classifier']}")
+    run.export(
+        saved_model.export_purified_classifier, purified, f"{run.name}_{config['classifier']}"
+    )
     run.summarize(model, logs)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from tfpurify import vocabulary
+from tfpurify import provenance, vocabulary
 from trainers import _flags
 
 _FALSE_ALARMS = 0.01  # share of clean validation images that are flagged
@@ -63,31 +63,32 @@ def export(options):
     """
     import numpy as np
 
-    from tfpurify import data, detection
-    from tfpurify.export import export_classifier, export_purified_classifier
-    from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _configuration, _parts
+    from tfpurify.data import loading
+    from tfpurify.evaluation import detection
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+    from tfpurify.serving.saved_model import export_classifier, export_purified_classifier
+    from tfpurify.training import configuration, trained_parts
 
-    _configuration.require_name(options["name"])
+    configuration.require_name(options["name"])
     dataset, output_dir = options["dataset"], options["output_dir"]
     architecture = options["classifier"] or vocabulary.STUDY_CLASSIFIERS[dataset]
     defense, descent = _defense(options)
-    classifier = _parts.load_classifier(dataset, output_dir, architecture)
-    purifier = _parts.load_purifier(defense, dataset, output_dir, **descent)
+    classifier = trained_parts.load_classifier(dataset, output_dir, architecture)
+    purifier = trained_parts.load_purifier(defense, dataset, output_dir, **descent)
     name = options["name"]
     if name is None:
         name = f"{defense}_{dataset}_{architecture}"
     folder = Path(output_dir) / "saved_models" / name
     if options["format"] != "saved_model":
         return _interchange(purifier, classifier, folder, options["format"])
-    parts = [_parts.classifier_part(dataset, architecture)]
+    parts = [trained_parts.classifier_part(dataset, architecture)]
     if purifier is None:
         files = _files(_card(name, parts, output_dir, None), name, classifier.image_shape)
         version = export_classifier(classifier, folder, files)
     else:
-        parts += _parts.purifier_parts(defense, dataset)
-        source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
-        images = data.load_dataset(dataset, "validation", options["data_dir"], source)
+        parts += trained_parts.purifier_parts(defense, dataset)
+        source = loading.resolve_source(dataset, options["data_dir"], options["data_source"])
+        images = loading.load_dataset(dataset, "validation", options["data_dir"], source)
         batches = images.take(options["calibration_examples"]).batch(50)
         errors = detection.errors_over(batches, purifier)
         threshold = float(np.quantile(errors, 1.0 - _FALSE_ALARMS))
@@ -103,16 +104,16 @@ def export(options):
 
 def _interchange(purifier, classifier, folder, form):
     """Writes an ONNX or a LiteRT file and returns its path."""
-    from tfpurify import interchange
-    from tfpurify.purified_classifier import PurifiedClassifier
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+    from tfpurify.serving import onnx_and_litert
 
     if purifier is None:
         raise ValueError(f"`format={form}` needs a purifier, a PuVAE. Received: defense=none")
     purified = PurifiedClassifier(purifier, classifier)
     purified.build()
     write, suffix = {
-        "onnx": (interchange.export_onnx, ".onnx"),
-        "litert": (interchange.export_litert, ".tflite"),
+        "onnx": (onnx_and_litert.export_onnx, ".onnx"),
+        "litert": (onnx_and_litert.export_litert, ".tflite"),
     }[form]
     path = folder.with_name(folder.name + suffix)
     write(purified, path)
@@ -122,7 +123,7 @@ def _interchange(purifier, classifier, folder, form):
 
 def _defense(options):
     """Returns the defense's name, the fast projector's being another, and DefenseGAN's options."""
-    from trainers import _parts
+    from tfpurify.training import trained_parts
 
     defense, projector = options["defense"], options["projector"]
     budget = options["time_budget_ms"]
@@ -134,8 +135,10 @@ def _defense(options):
             )
         return defense, {}
     if defense == "defensegan" and projector != "reference":
-        names = [name for name, _ in _parts.purifier_parts("defensegan_fast", options["dataset"])]
-        is_there = all(_parts.is_trained(name, options["output_dir"]) for name in names)
+        names = [
+            name for name, _ in trained_parts.purifier_parts("defensegan_fast", options["dataset"])
+        ]
+        is_there = all(trained_parts.is_trained(name, options["output_dir"]) for name in names)
         if is_there or projector == "fast":
             defense = "defensegan_fast"
     if (projector == "fast") != (defense == "defensegan_fast") and projector is not None:
@@ -190,10 +193,10 @@ def _warmup_requests(name, image_shape):
 
 def _card(name, parts, output_dir, flag):
     """Returns the bundle's card, Markdown, with those of the zoo's models that are in it."""
-    from tfpurify import records, zoo
+    from tfpurify.models import zoo
 
-    versions = ", ".join(f"{name} {value}" for name, value in records.versions().items())
-    lines = [f"# {name}", "", "Made by:", "", f"    {records.command_line()}", ""]
+    versions = ", ".join(f"{name} {value}" for name, value in provenance.versions().items())
+    lines = [f"# {name}", "", "Made by:", "", f"    {provenance.command_line()}", ""]
     lines += [f"Versions: {versions}", "", "Parts:", ""]
     cards = []
     for part, _ in parts:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
+from tfpurify import provenance
 from trainers import _flags
 
 # Settings by which points of a frontier may differ.
@@ -60,19 +61,19 @@ def frontier(options):
     Raises:
         ValueError: If there is no run, or one is not finished or not of a purifier.
     """
-    from tfpurify import data
-    from tfpurify.frontier import update_frontier
-    from tfpurify.study import STUDY_EPSILON
-    from trainers import _parts
+    from tfpurify.data import loading
+    from tfpurify.evaluation.frontier import update_frontier
+    from tfpurify.training import trained_parts
+    from tfpurify.vocabulary import STUDY_EPSILON
 
     if not options["runs"]:
         raise ValueError("`runs` must name at least one run's folder. Received: none")
     dataset = options["dataset"]
-    source = data.resolve_source(dataset, options["data_dir"], options["data_source"])
-    images = data.load_dataset(dataset, "validation", options["data_dir"], source)
-    classifier = _parts.load_classifier(dataset, options["output_dir"])
-    name, command = _parts.attack_part(dataset, STUDY_EPSILON)
-    attack = _parts.load_part(name, options["output_dir"], command)
+    source = loading.resolve_source(dataset, options["data_dir"], options["data_source"])
+    images = loading.load_dataset(dataset, "validation", options["data_dir"], source)
+    classifier = trained_parts.load_classifier(dataset, options["output_dir"])
+    name, command = trained_parts.attack_part(dataset, STUDY_EPSILON)
+    attack = trained_parts.load_part(name, options["output_dir"], command)
     lines = []
     for run in options["runs"]:
         for settings, purifier in _purifiers(Path(run), options):
@@ -87,10 +88,9 @@ def frontier(options):
 
 
 def _measure(images, limit, source, classifier, attack, purifier):
-    from tfpurify import evaluation, records
-    from trainers import _plan
+    from tfpurify.evaluation.rates import evaluate
 
-    rates = evaluation.evaluate(
+    rates = evaluate(
         images.take(limit).batch(50),
         classifier,
         purifier=purifier,
@@ -105,26 +105,26 @@ def _measure(images, limit, source, classifier, attack, purifier):
         "epsilon": attack.epsilon,
         "purified_clean_accuracy": rates["purified_clean_accuracy"],
         **{key: rates[key] for key in keys},
-        "command": _plan.portable_command(records.command_line()),
-        "versions": records.versions(),
+        "command": provenance.portable_command(provenance.command_line()),
+        "versions": provenance.versions(),
     }
 
 
 def _measure_whitebox(images, options, classifier, purifier):
     """Returns the success rate of PGD that knows the point, with its interval and n."""
-    from tfpurify import evaluation
     from tfpurify.attacks.worst_case import WorstCase
+    from tfpurify.evaluation import defences
+    from tfpurify.evaluation.rates import evaluate
     from tfpurify.purifiers.puvae import PuVAE
-    from tfpurify.study import STUDY_EPSILON
-    from trainers import _attacks
+    from tfpurify.vocabulary import STUDY_EPSILON
 
     is_puvae = isinstance(purifier, PuVAE)
     name = "puvae" if is_puvae else "defensegan"
-    defence = _attacks.Defence(options["dataset"], name, "whitebox", classifier, purifier)
-    settings = _attacks.Settings(num_steps=options["pgd_steps"], soft_candidates=3)
+    defence = defences.Defence(options["dataset"], name, "whitebox", classifier, purifier)
+    settings = defences.Settings(num_steps=options["pgd_steps"], soft_candidates=3)
     modes = None if is_puvae else ("truncated",)
-    attacks = _attacks.make_attacks(("pgd",), defence, settings, modes)
-    rates = evaluation.evaluate(
+    attacks = defences.make_attacks(("pgd",), defence, settings, modes)
+    rates = evaluate(
         images.take(options["pgd_limit"]).batch(50),
         classifier,
         purifier=purifier,
@@ -137,8 +137,9 @@ def _measure_whitebox(images, options, classifier, purifier):
 
 def _purifiers(folder, options):
     """Yields the settings and the purifier of each point of a run."""
-    from tfpurify import zoo
-    from trainers import _parts, publish
+    from tfpurify.models import zoo
+    from tfpurify.training import trained_parts
+    from trainers import publish
 
     publish.finished_run(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -156,7 +157,7 @@ def _purifiers(folder, options):
     elif config["trainer"] == "defensegan":
         for descent in options["descents"] or ["200x10"]:
             steps, restarts = map(int, descent.split("x"))
-            purifier = _parts.as_purifier(model, num_steps=steps, num_restarts=restarts)
+            purifier = trained_parts.as_purifier(model, num_steps=steps, num_restarts=restarts)
             yield {**settings, "L": steps, "R": restarts}, purifier
     else:
         raise ValueError(f"`runs` must be PuVAE or DCGAN runs. Received: {folder}")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from trainers import _flags, _names, _plan
+from tfpurify import provenance
+from tfpurify.training import naming
+from trainers import _flags
 
 _KINDS = {"classifier": "classifier", "puvae": "puvae", "defensegan": "dcgan"}
 _KINDS |= {"encoder": "encoder", "advgan": "advgan"}
@@ -68,7 +70,7 @@ def publish(options):
     Raises:
         ValueError: If the run is not finished.
     """
-    from tfpurify import zoo
+    from tfpurify.models import zoo
 
     folder = finished_run(options["run"])
     config, summary = (
@@ -84,7 +86,7 @@ def publish(options):
         options["zoo_dir"],
         kind=_KINDS[summary["trainer"]],
         dataset=summary["dataset"],
-        command=_plan.portable_command(summary["command"]),
+        command=provenance.portable_command(summary["command"]),
         seed=summary["seed"],
         validation=summary["validation"],
         gradient_mode=measured.get("gradient_mode"),
@@ -107,12 +109,12 @@ def measured_as(trainer, config):
     if trainer == "classifier":
         return {"classifier": config["classifier"], "purifier": "none"}
     if trainer != "advgan":
-        return {"purifier": _names.purifier_of(trainer, config)}
+        return {"purifier": naming.purifier_of(trainer, config)}
     fields = {
         **{name: config[name] for name in ("classifier", "epsilon", "seed")},
-        "attack": _names.attack_name(config),
+        "attack": naming.attack_name(config),
     }
-    threat_model = _names.threat_model(config)
+    threat_model = naming.threat_model(config)
     if threat_model == "whitebox" and config["defense"] == "none":
         # The attack on the bare classifier is also the blind one behind every purifier.
         return {**fields, "gradient_mode": None}
@@ -145,7 +147,7 @@ def compare(model, stored, dataset):
     import numpy as np
     import tensorflow as tf
 
-    from tfpurify.classifiers import Classifier
+    from tfpurify.models.classifiers import Classifier
     from tfpurify.purifiers.dcgan import DCGAN
 
     if isinstance(model, DCGAN):
@@ -164,9 +166,11 @@ def compare(model, stored, dataset):
 
 
 def _embedded_images(dataset):
-    from tfpurify import data
+    from tfpurify.data import loading
 
-    images, _ = next(iter(data.load_dataset(dataset, "test", source="embedded").batch(_NUM_IMAGES)))
+    images, _ = next(
+        iter(loading.load_dataset(dataset, "test", source="embedded").batch(_NUM_IMAGES))
+    )
     return images
 
 

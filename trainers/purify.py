@@ -66,10 +66,10 @@ def purify(options, beam_arguments=()):
     import tempfile
 
     from tfpurify.files import claim
-    from tfpurify.report import require_writable
+    from tfpurify.report.writing import require_writable
 
     try:
-        from trainers import _purification
+        from tfpurify.serving import beam_pipeline
     except ImportError as error:
         raise ImportError(
             f'Purifying a store needs Beam: `pip install -e ".[beam]"`. Received: {error}'
@@ -83,7 +83,7 @@ def purify(options, beam_arguments=()):
     try:
         with tempfile.TemporaryDirectory() as folder:
             bundle = options["bundle"] or _export(options["dataset"], options["defense"], folder)
-            counts = _purification.run({**options, "bundle": bundle}, beam_arguments)
+            counts = beam_pipeline.run({**options, "bundle": bundle}, beam_arguments)
     except RuntimeError as error:  # Beam's word for whatever a worker raised
         reason = (str(error).strip().splitlines() or ["unknown"])[-1]
         raise OSError(
@@ -95,13 +95,13 @@ def purify(options, beam_arguments=()):
 
 def _export(dataset, defense, folder):
     """Writes the bundle of a purifier and the study's classifier; returns its folder."""
-    from tfpurify.export import export_purified_classifier
-    from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _parts
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+    from tfpurify.serving.saved_model import export_purified_classifier
+    from tfpurify.training import trained_parts
 
     here = "."  # its runs/ go before the zoo
-    classifier = _parts.load_classifier(dataset, here, vocabulary.STUDY_CLASSIFIERS[dataset])
-    purified = PurifiedClassifier(_parts.load_purifier(defense, dataset, here), classifier)
+    classifier = trained_parts.load_classifier(dataset, here, vocabulary.STUDY_CLASSIFIERS[dataset])
+    purified = PurifiedClassifier(trained_parts.load_purifier(defense, dataset, here), classifier)
     purified.build()
     return export_purified_classifier(purified, folder)
 

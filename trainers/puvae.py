@@ -24,10 +24,10 @@ def build_model(config, spec, classifier, total_steps):
         classifier: The frozen source classifier.
         total_steps: Length of the cosine schedule.
     """
-    from tfpurify import optimizers
+    from tfpurify.models import optimizers
     from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
     from tfpurify.purifiers.puvae import PuVAE
-    from trainers import _runner
+    from tfpurify.training import runner
 
     arguments = [
         "latent_dim",
@@ -51,17 +51,18 @@ def build_model(config, spec, classifier, total_steps):
         **{name: config[name] for name in arguments},
     )
     model.build()
-    model.compile(optimizer=optimizers.Adam(_runner.cosine(config, total_steps)))
+    model.compile(optimizer=optimizers.Adam(runner.cosine(config, total_steps)))
     return model
 
 
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
-    from tfpurify import export
-    from tfpurify.purified_classifier import PurifiedClassifier
-    from trainers import _names, _runner
+    from tfpurify.evaluation.run_record import evaluate_run
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+    from tfpurify.serving import saved_model
+    from tfpurify.training import naming, runner
 
-    run = _runner.Run("puvae", fn_args)
+    run = runner.Run("puvae", fn_args)
     classifier = run.classifier()
     total_steps = run.total_steps()
     with run.scope(), run.precision():
@@ -75,12 +76,12 @@ def run_fn(fn_args):
         model, lambda: build_model(run.config, run.spec, classifier, total_steps)
     )
     run.save(model)
-    run.evaluate(classifier, model, {"purifier": _names.purifier_of("puvae", run.config)})
-    run.export(export.export_purifier, model, is_serving=False)
+    evaluate_run(run, classifier, model, {"purifier": naming.purifier_of("puvae", run.config)})
+    run.export(saved_model.export_purifier, model, is_serving=False)
     purified = PurifiedClassifier(model, classifier)
     purified.build()
     run.export(
-        export.export_purified_classifier, purified, f"{run.name}_{run.config['classifier']}"
+        saved_model.export_purified_classifier, purified, f"{run.name}_{run.config['classifier']}"
     )
     run.summarize(model, logs)
 

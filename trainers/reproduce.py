@@ -71,7 +71,9 @@ def define_flags():
         "train_steps", None, "With --retrain, a cap on every training's steps.", lower_bound=1
     )
     flags.DEFINE_string(
-        "output_dir", "report", "Where records.jsonl, report.html, report.md and runs/ are written."
+        "output_dir",
+        "report",
+        "Where records.jsonl, writing.html, writing.md and runs/ are written.",
     )
     flags.DEFINE_string(
         "results_file",
@@ -95,22 +97,23 @@ def reproduce(options):
         ValueError: If there is no data set whose parts are trained, or a purifier is unknown.
         OSError: If the output folder cannot be written.
     """
-    from tfpurify import report, zoo
-    from tfpurify.published import read_beside
-    from trainers import _retraining, _study
+    from tfpurify.evaluation import experiment_runner, retraining
+    from tfpurify.models import zoo
+    from tfpurify.report import writing
+    from tfpurify.report.published import read_beside
 
     options = {**options}
     is_retraining = options["retrain"]
     options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
     _require_purifiers(options)
     _require_modes(options)
-    report.require_writable(options["output_dir"])
+    writing.require_writable(options["output_dir"])
     datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
     found, moved, image_rows, notes = [], [], {}, []
     for dataset in datasets:
         if is_retraining:
-            _retraining.retrain(dataset, options)
-        study = _study.Study(dataset, options)
+            retraining.retrain(dataset, options)
+        study = experiment_runner.Study(dataset, options)
         missing = study.missing()
         if missing:
             notes.append(_missing_note(dataset, missing, options))
@@ -128,19 +131,19 @@ def reproduce(options):
         for name, lines in read_beside(zoo.default_folder() / "results.jsonl").items()
     }
     more["distances"] = moved
-    folder = report.write_report(options["output_dir"], found, image_rows, notes, **more)
-    print("\n\n".join([report.tables_text(found, **more), *notes]))
+    folder = writing.write_report(options["output_dir"], found, image_rows, notes, **more)
+    print("\n\n".join([writing.tables_text(found, **more), *notes]))
     logging.info("The report is in %s", folder / "report.html")
     return found
 
 
 def _require_purifiers(options):
-    from trainers import _plan
+    from tfpurify.evaluation import experiments
 
     known = {
         cell.purifier
         for dataset in vocabulary.DATASETS
-        for cell in _plan.cells(dataset, options["transfer"])
+        for cell in experiments.cells(dataset, options["transfer"])
     }
     unknown = sorted(set(options["purifiers"] or known) - known)
     if unknown:
@@ -172,7 +175,7 @@ def _missing_note(dataset, missing, options):
 def _run(options):
     """Reproduces, if no other process does so in the same folder."""
     from tfpurify.files import claim
-    from tfpurify.report import require_writable
+    from tfpurify.report.writing import require_writable
 
     claim(require_writable(options["output_dir"]) / ".lock")
     return reproduce(options)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from trainers import _configuration, _flags, _presets
+from tfpurify.training import configuration, presets
+from trainers import _flags
 
 # Where no file holds evaluation images: of ten hash buckets of the training images, the tenth.
 _TRAIN_BUCKETS, _EVAL_BUCKETS = 9, 1
@@ -24,7 +25,7 @@ _TRAIN_BUCKETS, _EVAL_BUCKETS = 9, 1
 def define_flags():
     """Defines the flags and returns their names; only `main` calls this."""
     before = set(flags.FLAGS)
-    flags.DEFINE_enum("trainer", "puvae", sorted(_presets.PRESETS), "Trainer.")
+    flags.DEFINE_enum("trainer", "puvae", sorted(presets.PRESETS), "Trainer.")
     _flags.define_data()
     flags.DEFINE_string(
         "input_base", None, "Folder of TFRecords; the data set's own images if not given."
@@ -91,13 +92,13 @@ def write_input(folder, config):
     Raises:
         OSError: If the folder cannot be written, or the images are nowhere to be had.
     """
-    from tfpurify import data, sources
+    from tfpurify.data import loading, sources
 
     folder.mkdir(parents=True, exist_ok=True)
     place = config["dataset"], config["data_dir"]
-    source = data.resolve_source(*place, config["data_source"])
+    source = loading.resolve_source(*place, config["data_source"])
     for name, split in (("train", "train"), ("eval", "validation")):
-        images = data.load_uint8(place[0], split, place[1], source)
+        images = loading.load_uint8(place[0], split, place[1], source)
         sources.write_examples(folder / f"{name}.tfrecord", images.as_numpy_iterator())
 
 
@@ -194,7 +195,7 @@ def run(options):
     """
     config = {name: options[name] for name in ("dataset", "data_source", "data_dir")}
     config |= custom_config(options["custom_config"])
-    resolved = _configuration.resolve(options["trainer"], config)
+    resolved = configuration.resolve(options["trainer"], config)
     try:
         from tfx import v1 as tfx
     except ImportError as error:

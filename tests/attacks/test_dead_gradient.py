@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tfpurify.attacks.dead_gradient import where_it_dies
 from tfpurify.attacks.pgd import PGD
-from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.base import Purifier
+from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 
 SHAPE = (4, 4, 1)
 IMAGES = np.linspace(0.1, 0.9, 32, dtype=np.float32).reshape(2, *SHAPE)

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.attacks.pgd import pgd
-from tfpurify.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.base import Purifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
+from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.vocabulary import GRADIENT_MODES
 
 SHAPE = (28, 28, 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify.losses import margin_loss
+from tfpurify.models.losses import margin_loss
 from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
 from tfpurify.purifiers.base import candidate_errors
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify.losses import projection_error
+from tfpurify.models.losses import projection_error
 from tfpurify.purifiers.defensegan import DefenseGAN
 
 Z0 = tf.random.stateless_normal((6, 4), seed=[5, 5])

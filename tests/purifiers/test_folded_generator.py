@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify.losses import projection_error
+from tfpurify.models.losses import projection_error
 from tfpurify.purifiers.dcgan import Generator
 
 Z = tf.random.stateless_normal((5, 6), seed=[1, 2])

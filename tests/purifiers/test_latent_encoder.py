@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify.losses import projection_error
+from tfpurify.models.losses import projection_error
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
 

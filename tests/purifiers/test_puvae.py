@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from tfpurify import losses
+from tfpurify.models import losses
 from tfpurify.purifiers.base import select_nearest
-from trainers._presets import puvae as puvae_preset
+from tfpurify.training.presets import puvae as puvae_preset
 
 WEIGHTS = ("reconstruction_weight", "kl_weight", "classification_weight")
 

@@ -22,13 +22,13 @@ def dead_layer(monkeypatch):
     """The message at a gradient that dies in the classifier that every trainer is given now."""
     import tensorflow as tf
 
-    from tfpurify.classifiers import build_classifier
-    from tfpurify.data import get_spec
-    from trainers import _parts
+    from tfpurify.data.loading import get_spec
+    from tfpurify.models.classifiers import build_classifier
+    from tfpurify.training import trained_parts
 
     dead = build_classifier("cnn", get_spec("mnist"))
     last = dead.stack.layers[-1]
     last.kernel.assign(tf.zeros_like(last.kernel))
-    monkeypatch.setattr(_parts, "require_parts", lambda *_: None)
-    monkeypatch.setattr(_parts, "load_classifier", lambda *_: dead)
+    monkeypatch.setattr(trained_parts, "require_parts", lambda *_: None)
+    monkeypatch.setattr(trained_parts, "load_classifier", lambda *_: dead)
     return f"the target must not vanish.* it died in the layer {last.name} of {dead.name}"

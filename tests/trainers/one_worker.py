@@ -4,10 +4,11 @@ import hashlib
 import importlib
 import sys
 
-from trainers import _flags, _runner
+from tfpurify.training import runner
+from trainers import _flags
 
 
-class Telling(_runner.Run):
+class Telling(runner.Run):
     def train(self, model, *args, **kwargs):
         logs = super().train(model, *args, **kwargs)
         digest = hashlib.sha256(b"".join(value.tobytes() for value in model.get_weights()))
@@ -17,5 +18,5 @@ class Telling(_runner.Run):
 
 if __name__ == "__main__":
     trainer = sys.argv.pop(1)
-    _runner.Run = Telling
+    runner.Run = Telling
     _flags.run(trainer, importlib.import_module(f"trainers.{trainer}").run_fn)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tfpurify import zoo
-from tfpurify.checks import flag_names
-from tfpurify.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
-from tfpurify.records import read_records
+from tfpurify.evaluation.checks import flag_names
+from tfpurify.evaluation.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
+from tfpurify.evaluation.records import read_records
+from tfpurify.models import zoo
 from trainers import attack
 
 OPTIONS = {

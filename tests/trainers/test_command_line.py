@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tfpurify import vocabulary
-from trainers import _configuration, _names
+from tfpurify.training import configuration, naming
 
 TFX = ["trainers.tfx_pipeline", "--pipeline_root=pipeline", "--serving_dir=serving"]
 
@@ -91,15 +91,15 @@ def test_help_lists_the_flags_without_tensorflow(tmp_path, trainer):
 @pytest.mark.parametrize("dataset", vocabulary.DATASETS)
 @pytest.mark.parametrize("trainer", ["classifier", "puvae", "defensegan", "advgan"])
 def test_every_preset_resolves(trainer, dataset):
-    config = _configuration.resolve(trainer, {"dataset": dataset, "seed": 3})
+    config = configuration.resolve(trainer, {"dataset": dataset, "seed": 3})
     assert config["dataset"] == dataset
     assert config["seed"] == 3
-    assert _names.run_name(trainer, config)
+    assert naming.run_name(trainer, config)
 
 
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="Received: \\['epsilonn'\\]"):
-        _configuration.resolve("advgan", {"epsilonn": 0.2})
+        configuration.resolve("advgan", {"epsilonn": 0.2})
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,15 @@ def test_unknown_options_are_refused():
 )
 def test_options_of_another_type_than_their_flag_are_refused(name, value, kind):
     with pytest.raises(TypeError, match=f"`{name}` must be of type {kind}. Received: {name}="):
-        _configuration.resolve("puvae", {name: value})
+        configuration.resolve("puvae", {name: value})
 
 
 def test_whole_numbers_and_paths_are_taken_where_a_flag_would_take_them(tmp_path):
-    config = _configuration.resolve("puvae", {"learning_rate": 1, "output_dir": tmp_path})
+    config = configuration.resolve("puvae", {"learning_rate": 1, "output_dir": tmp_path})
     assert (config["learning_rate"], config["output_dir"]) == (1, tmp_path)
 
 
 def test_without_a_purifier_blind_is_whitebox():
-    config = _configuration.resolve("advgan", {"defense": "none"})
-    assert _names.threat_model(config) == "whitebox"
-    assert _names.run_name("advgan", config) == "advgan_mnist_whitebox_none"
+    config = configuration.resolve("advgan", {"defense": "none"})
+    assert naming.threat_model(config) == "whitebox"
+    assert naming.run_name("advgan", config) == "advgan_mnist_whitebox_none"

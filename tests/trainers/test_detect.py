@@ -1,7 +1,7 @@
 """What the detector's lines hold, and that they are read back."""
 
-from tfpurify.detection import FALSE_ALARMS, read_detection
-from tfpurify.report import tables_text
+from tfpurify.evaluation.detection import FALSE_ALARMS, read_detection
+from tfpurify.report.writing import tables_text
 from trainers import detect
 
 OPTIONS = {

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify import load_model, optimizers, records
-from trainers import _cluster, _distribution
+from tfpurify import load_model
+from tfpurify.evaluation import records
+from tfpurify.models import optimizers
+from tfpurify.training.cluster import from_environment
+from tfpurify.training.distribution import Distribution
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -49,7 +52,7 @@ def tf_config(cluster, task):
     ],
 )
 def test_tf_config_says_who_we_are(cluster, task, own):
-    addresses, found = _cluster.from_environment(tf_config(cluster, task))
+    addresses, found = from_environment(tf_config(cluster, task))
     assert found == own
     assert addresses == [*cluster.get("chief", []), *CLUSTER["worker"]]
 
@@ -76,18 +79,18 @@ def test_tf_config_says_who_we_are(cluster, task, own):
 )
 def test_a_wrong_tf_config_is_refused(environment):
     with pytest.raises(ValueError, match="`TF_CONFIG` must name a cluster .* Received: TF_CONFIG="):
-        _cluster.from_environment(environment)
+        from_environment(environment)
 
 
 def test_workers_without_tf_config_end_at_once(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match="`TF_CONFIG` must name"):
-        _distribution.Distribution("multi_worker", 8)
+        Distribution("multi_worker", 8)
 
 
 @pytest.mark.parametrize(("epochs", "start"), [(0, "from the beginning"), (3, "after epoch 3")])
 def test_a_lost_worker_is_an_error_that_says_what_to_do(epochs, start):
-    distribution = _distribution.Distribution("none", 8)
+    distribution = Distribution("none", 8)
     distribution._addresses = CLUSTER["worker"]
     message = f"host0:2222, host1:2222.*Start all of them again.*{start}. Received: Unavailable"
     with pytest.raises(ConnectionError, match=message), distribution.needing_all(lambda: epochs):
@@ -95,7 +98,7 @@ def test_a_lost_worker_is_an_error_that_says_what_to_do(epochs, start):
 
 
 def test_alone_nothing_is_shared():
-    distribution = _distribution.Distribution("none", 8)
+    distribution = Distribution("none", 8)
     assert distribution.is_chief and distribution.share(3) == [3]
 
 
@@ -104,7 +107,7 @@ def test_mirrored_on_one_device_takes_the_steps_of_fit():
     batches = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
     found = []
     for kind in ("none", "mirrored"):
-        distribution = _distribution.Distribution(kind, 8)
+        distribution = Distribution(kind, 8)
         keras.utils.set_random_seed(0)
         with distribution.scope():
             model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])

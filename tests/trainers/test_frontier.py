@@ -5,14 +5,15 @@ import json
 import keras
 import pytest
 
-from tfpurify import report
 from tfpurify.attacks.advgan import AdvGAN
-from tfpurify.classifiers import build_classifier
-from tfpurify.data import get_spec
-from tfpurify.frontier import read_frontier
+from tfpurify.data.loading import get_spec
+from tfpurify.evaluation.frontier import read_frontier
+from tfpurify.models.classifiers import build_classifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.puvae import PuVAE
-from trainers import _configuration, frontier
+from tfpurify.report import writing
+from tfpurify.training import configuration
+from trainers import frontier
 
 
 def finish(folder, trainer, model, **options):
@@ -22,7 +23,7 @@ def finish(folder, trainer, model, **options):
     model.save(folder / "model.keras")
     config = {
         "trainer": trainer,
-        **_configuration.resolve(trainer, {"dataset": "mnist", **options}),
+        **configuration.resolve(trainer, {"dataset": "mnist", **options}),
     }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text("{}")
@@ -68,7 +69,7 @@ def test_points_say_their_settings_and_replace_older_ones(folder):
     ]
     assert [(p["settings"]["L"], p["settings"]["R"]) for p in priors] == [(2, 1), (1, 2)]
     assert puvaes[0]["settings"]["classification_labels"] == "true"
-    markdown = report.tables_markdown([], frontier=lines)
+    markdown = writing.tables_markdown([], frontier=lines)
     assert "| MNIST | noisy | input_noise 0.1, noise_scale 0.5 |" in markdown
     assert all(line["split"] == "validation" and line["n"] == 4 for line in lines)
     assert "whitebox_n" not in lines[0] and "not measured" in markdown
@@ -83,7 +84,7 @@ def test_an_attacker_who_knows_the_point_is_measured_too(folder):
     for line in lines:
         assert line["whitebox_n"] == 20
         assert 0 <= line["whitebox_attack_success_rate"] <= 1
-    assert "(n=20)" in report.tables_markdown([], frontier=lines)
+    assert "(n=20)" in writing.tables_markdown([], frontier=lines)
 
 
 def test_a_run_on_other_data_is_refused(folder):

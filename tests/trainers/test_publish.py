@@ -6,17 +6,18 @@ import keras
 import numpy as np
 import pytest
 
-from tfpurify import zoo
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.attacks.distillation import DynamicAdvGAN
-from tfpurify.classifiers import build_classifier
-from tfpurify.data import get_spec
-from tfpurify.purified_classifier import PurifiedClassifier
+from tfpurify.data.loading import get_spec
+from tfpurify.models import zoo
+from tfpurify.models.classifiers import build_classifier
 from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
 from tfpurify.purifiers.dcgan import DCGAN, Generator
 from tfpurify.purifiers.latent_encoder import LatentEncoder
+from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.puvae import PuVAE
-from trainers import _configuration, publish
+from tfpurify.training import configuration
+from trainers import publish
 
 SHAPE = (28, 28, 1)
 
@@ -63,7 +64,7 @@ def write_run(folder, model, trainer, **config):
     (folder / "summary.json").write_text(json.dumps(summary))
     config = {
         "source": "embedded",
-        **_configuration.resolve(trainer, {"dataset": "mnist", **config}),
+        **configuration.resolve(trainer, {"dataset": "mnist", **config}),
     }
     (folder / "config.json").write_text(json.dumps(config))
     return model

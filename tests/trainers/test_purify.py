@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfpurify import load_dataset
-from tfpurify.export import export_classifier
+from tfpurify.serving.saved_model import export_classifier
 from trainers import export, purify
 
 OPTIONS = {"feature": "image/encoded", "shards": 3, "batch_size": 4}

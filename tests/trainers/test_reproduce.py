@@ -9,19 +9,29 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from tfpurify import comparisons, report, zoo
+from tfpurify import provenance
 from tfpurify.attacks.advgan import AdvGAN
-from tfpurify.classifiers import build_classifier
-from tfpurify.data import get_spec
-from tfpurify.diagnostics import flagged
-from tfpurify.distances import read_distances
+from tfpurify.data.loading import get_spec
+from tfpurify.evaluation import (
+    comparisons,
+    experiment_runner,
+    experiments,
+    observed_purifier,
+    retraining,
+)
+from tfpurify.evaluation.diagnostics import flagged
+from tfpurify.evaluation.distances import read_distances
+from tfpurify.evaluation.records import read_records
+from tfpurify.models import zoo
+from tfpurify.models.classifiers import build_classifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
-from tfpurify.records import read_records
-from trainers import _configuration, _plan, _retraining, _study, _watched, reproduce
+from tfpurify.report import writing
+from tfpurify.training import configuration
+from trainers import reproduce
 
-ATTACKERS = sorted({cell.attacker for cell in _plan.STUDY_CELLS} - {None})
+ATTACKERS = sorted({cell.attacker for cell in experiments.STUDY_CELLS} - {None})
 OPTIONS = {
     "dataset": "mnist",
     "purifiers": None,
@@ -49,7 +59,7 @@ def tiny_zoo(tmp_path_factory):
     """A zoo of untrained models under the names of the trained ones."""
     folder = tmp_path_factory.mktemp("zoo")
     keras.utils.set_random_seed(0)
-    spec, parts = get_spec("mnist"), _plan.parts("mnist")
+    spec, parts = get_spec("mnist"), experiments.parts("mnist")
     models = {
         "classifier": build_classifier("cnn", spec),
         "puvae": PuVAE(spec.image_shape, latent_dim=2),
@@ -157,7 +167,7 @@ def test_clean_images_are_purified_once(digits):
         def __call__(self, images, training=False):
             return images
 
-    purifier = _watched.Watched(Counting())
+    purifier = observed_purifier.Watched(Counting())
     traced = purifier._purify
     purifier._purify = lambda images: counts.update(calls=1) or traced(images)
     images, labels = digits[0][:4], digits[1][:4]
@@ -174,7 +184,7 @@ def test_defensegan_is_evaluated_with_the_whole_descent(tiny_zoo, monkeypatch):
     monkeypatch.setattr(
         DefenseGAN, "build", lambda self, shape=None: made.append(self) or setattr(self, "built", 1)
     )
-    _study.Study("mnist", OPTIONS)._purifier("defensegan")
+    experiment_runner.Study("mnist", OPTIONS)._purifier("defensegan")
     assert [(purifier.num_steps, purifier.num_restarts) for purifier in made] == [(200, 10)]
 
 
@@ -184,12 +194,12 @@ def test_a_whitebox_attack_below_a_blind_one_is_flagged(report_of):
     whitebox = {**blind, "threat_model": "whitebox", "attack_success_rate": 0.4, "checks": []}
     ((record, flag),) = comparisons.compare_records([blind, whitebox])
     assert record is whitebox and flag.startswith("whitebox_below_blind")
-    assert "whitebox_below_blind" in report.tables_text([blind, whitebox])
+    assert "whitebox_below_blind" in writing.tables_text([blind, whitebox])
 
 
 def test_a_record_is_on_file_before_the_next_cell_begins(tiny_zoo, tmp_path, monkeypatch):
     monkeypatch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
-    path, begun, measure = tmp_path / "results.jsonl", [], _study.Study._measure
+    path, begun, measure = tmp_path / "results.jsonl", [], experiment_runner.Study._measure
 
     def interrupted(self, cell, mode):
         if begun:
@@ -197,7 +207,7 @@ def test_a_record_is_on_file_before_the_next_cell_begins(tiny_zoo, tmp_path, mon
         begun.append(cell)
         return measure(self, cell, mode)
 
-    monkeypatch.setattr(_study.Study, "_measure", interrupted)
+    monkeypatch.setattr(experiment_runner.Study, "_measure", interrupted)
     options = {**OPTIONS, "output_dir": tmp_path, "results_file": path, "purifiers": ["puvae"]}
     with pytest.raises(KeyboardInterrupt):
         reproduce.reproduce(options)
@@ -215,7 +225,7 @@ def test_the_transfer_matrix_takes_shipped_parts_from_the_zoo(tiny_zoo, tmp_path
     for name in ("cnn_mnist", "a_mnist"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "model.keras").write_text("")
-    study = _study.Study("mnist", {**OPTIONS, "transfer": True, "output_dir": tmp_path})
+    study = experiment_runner.Study("mnist", {**OPTIONS, "transfer": True, "output_dir": tmp_path})
     assert "a_mnist" not in [part.name for part in study.missing()]
     assert study._part("classifier").count_params() > 0  # the empty file would be an error
     with pytest.raises(ValueError, match="a_mnist"):
@@ -249,7 +259,9 @@ def test_without_any_part_it_fails_and_says_what_trains_them(tmp_path, monkeypat
 
 def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(_study.Study, "run", lambda self: pytest.fail("the work was begun"))
+    monkeypatch.setattr(
+        experiment_runner.Study, "run", lambda self: pytest.fail("the work was begun")
+    )
     with pytest.raises(OSError, match="`output_dir` must be a writable folder"):
         reproduce.reproduce({**OPTIONS, "output_dir": tmp_path / "file" / "report"})
 
@@ -263,7 +275,7 @@ def trainings(monkeypatch):
         flags = dict(word.lstrip("-").partition("=")[::2] for word in command[3:])
         fitting = [
             part
-            for part in _plan.parts(flags["dataset"]).values()
+            for part in experiments.parts(flags["dataset"]).values()
             if part.arguments == command[1 : 1 + len(part.arguments)]
         ]
         part = max(fitting, key=lambda part: len(part.arguments))
@@ -278,7 +290,7 @@ def trainings(monkeypatch):
 def _finish(part, output_dir, source="embedded", **options):
     folder = Path(output_dir) / "runs" / part.name
     folder.mkdir(parents=True)
-    config = _configuration.resolve(part.trainer, {**dict(part.options), **options})
+    config = configuration.resolve(part.trainer, {**dict(part.options), **options})
     config["source"] = source
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text("{}")
@@ -287,8 +299,8 @@ def _finish(part, output_dir, source="embedded", **options):
 
 def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, tmp_path):
     options = {**OPTIONS, "data_source": "embedded", "output_dir": str(tmp_path), "seed": 3}
-    _finish(_plan.parts("mnist")["puvae"], tmp_path, seed=3)
-    _retraining.retrain("mnist", options)
+    _finish(experiments.parts("mnist")["puvae"], tmp_path, seed=3)
+    retraining.retrain("mnist", options)
     trainers = [command[1].removeprefix("trainers.") for command in trainings]
     assert trainers[:9] == ["classifier", "defensegan", "encoder"] + ["advgan"] * 6
     for place, defense in ((7, "defensegan"), (8, "defensegan_fast")):
@@ -298,28 +310,28 @@ def test_retrain_runs_every_trainer_in_order_and_skips_the_finished(trainings, t
     for command in trainings:
         assert {f"--output_dir={tmp_path}", "--seed=3", "--data_source=embedded"} <= set(command)
     trainings.clear()
-    _retraining.retrain("mnist", options)
+    retraining.retrain("mnist", options)
     assert trainings == []
 
 
 def test_the_transfer_matrix_adds_its_parts_and_cells():
-    plain, whole = _plan.parts("mnist"), _plan.parts("mnist", is_with_transfer=True)
+    plain, whole = experiments.parts("mnist"), experiments.parts("mnist", is_with_transfer=True)
     assert [name for name in whole if name not in plain] == [
         *("classifier_a", "whitebox_none_a", "classifier_b", "whitebox_none_b"),
         *("puvae_cnn", "puvae_a", "puvae_b"),
     ]
     names = [part.name for part in whole.values()]
     assert len(set(names)) == len(names)
-    cells = set(_plan.cells("mnist", True)) - set(_plan.cells("mnist"))
+    cells = set(experiments.cells("mnist", True)) - set(experiments.cells("mnist"))
     blind = {(c.purifier, c.architecture) for c in cells if c.threat_model == "blind"}
     sources, targets = ("puvae_cnn", "puvae_a", "puvae_b"), (None, "a", "b")
     assert blind == {(source, target) for source in sources for target in targets}
-    assert _plan.parts("cifar10", True) == _plan.parts("cifar10")
+    assert experiments.parts("cifar10", True) == experiments.parts("cifar10")
 
 
 def test_every_cell_of_cifar10_has_its_parts_at_both_budgets():
-    parts = _plan.parts("cifar10")
-    for cell in _plan.cells("cifar10") + _plan.pgd_cells("cifar10"):
+    parts = experiments.parts("cifar10")
+    for cell in experiments.cells("cifar10") + experiments.pgd_cells("cifar10"):
         assert set(cell.roles) <= set(parts)
     assert parts["whitebox_puvae_small"].name == "advgan_cifar10_whitebox_puvae_eps8"
     assert "--epsilon=0.03137254901960784" in parts["whitebox_puvae_small"].command
@@ -336,25 +348,27 @@ def test_every_cell_of_cifar10_has_its_parts_at_both_budgets():
     ],
 )
 def test_retrain_refuses_runs_of_other_settings(trainings, tmp_path, finished, asked, received):
-    _finish(_plan.parts("mnist")["classifier"], tmp_path, **finished)
+    _finish(experiments.parts("mnist")["classifier"], tmp_path, **finished)
     options = {**OPTIONS, "data_source": "embedded", "output_dir": str(tmp_path), **asked}
     with pytest.raises(ValueError, match=f"settings asked for. Received: {received}"):
-        _retraining.retrain("mnist", options)
+        retraining.retrain("mnist", options)
 
 
 def test_retrain_stops_where_a_training_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))
     options = {**OPTIONS, "data_source": "auto", "output_dir": str(tmp_path)}
     with pytest.raises(ChildProcessError, match="Training cnn_mnist .* exit status 2"):
-        _retraining.retrain("mnist", options)
+        retraining.retrain("mnist", options)
 
 
 def test_portable_command_keeps_what_decides_a_number():
     command = "python -m trainers.reproduce --data_dir=/a --output_dir /b --limit=5 --retrain"
-    assert _plan.portable_command(command) == "python -m trainers.reproduce --limit=5 --retrain"
+    assert (
+        provenance.portable_command(command) == "python -m trainers.reproduce --limit=5 --retrain"
+    )
 
 
 def test_portable_command_shortens_the_folders_of_runs():
     command = "python -m trainers.frontier --runs=/a/runs/one,/b/two --limit=5"
     portable = "python -m trainers.frontier --runs=runs/one,runs/two --limit=5"
-    assert _plan.portable_command(command) == portable
+    assert provenance.portable_command(command) == portable

@@ -13,8 +13,9 @@ import pytest
 import tensorflow as tf
 
 from benchmarks._server import serving
-from tfpurify import export
-from trainers.serve import Bundle, serve
+from tfpurify.serving import saved_model
+from tfpurify.serving.bundle import Bundle
+from trainers.serve import serve
 
 SHAPE = (4, 4, 1)
 
@@ -27,9 +28,9 @@ def folder(tmp_path_factory):
         [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(10, name="logits")]
     )
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    export.export_classifier(model, folder)
+    saved_model.export_classifier(model, folder)
     model.layers[-1].kernel.assign(2.0 * model.layers[-1].kernel)
-    export.export_classifier(model, folder)
+    saved_model.export_classifier(model, folder)
     return folder
 
 

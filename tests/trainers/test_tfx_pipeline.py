@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tfpurify import data
+from tfpurify.data import loading
 from trainers import tfx_pipeline
 
 # What a process without our packages gets from a pushed version.
@@ -50,10 +50,10 @@ def test_other_options_are_refused(value, message):
 def test_the_input_is_what_a_trainer_would_read_itself(tmp_path):
     config = {"dataset": "fashion_mnist", "data_dir": None, "data_source": "embedded"}
     tfx_pipeline.write_input(tmp_path / "new" / "folder", config)
-    spec = data.get_spec("fashion_mnist")
+    spec = loading.get_spec("fashion_mnist")
     for pattern, split in (("train*", "train"), ("eval*", "validation")):
-        written = data.examples_from_files(str(tmp_path / "new" / "folder" / pattern), spec)
-        expected = data.load_dataset("fashion_mnist", split, source="embedded")
+        written = loading.examples_from_files(str(tmp_path / "new" / "folder" / pattern), spec)
+        expected = loading.load_dataset("fashion_mnist", split, source="embedded")
         assert len(written) == len(expected)
         for ours, theirs in zip(
             written.as_numpy_iterator(), expected.as_numpy_iterator(), strict=True
@@ -143,13 +143,13 @@ def test_a_pipeline_trains_pushes_again_and_pushes_nothing_that_failed(tmp_path)
     assert done.stderr.splitlines()[-1].startswith("error: b_mnist must be trained first")
     assert len(pushed(tmp_path)) == 2
 
-    spec = data.get_spec("mnist")
+    spec = loading.get_spec("mnist")
     counts = []
     for path in model_runs(tmp_path):
         config = json.loads(path.read_text())
         assert (config["classifier"], config["train_steps"]) == ("b", 3)
         files = config["train_files"], config["eval_files"]
-        counts.append([len(data.examples_from_files(patterns, spec)) for patterns in files])
+        counts.append([len(loading.examples_from_files(patterns, spec)) for patterns in files])
     whole, hashed = counts
     assert whole == [1800, 200]
     assert sum(hashed) == 1800

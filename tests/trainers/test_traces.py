@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import tfpurify
-from trainers import _configuration, advgan, classifier, defensegan, encoder, puvae
+from tfpurify.training import configuration
+from trainers import advgan, classifier, defensegan, encoder, puvae
 
 SPEC = tfpurify.DATASETS["mnist"]
 RNG = np.random.default_rng(0)
@@ -14,7 +15,7 @@ LABELS = RNG.integers(10, size=12)
 
 
 def config(trainer):
-    return _configuration.resolve(trainer, {"dataset": "mnist"})
+    return configuration.resolve(trainer, {"dataset": "mnist"})
 
 
 def new_classifier():
@@ -36,7 +37,7 @@ MAKERS = {
     ),
     "encoder": lambda: encoder.build_model(config("encoder"), SPEC, new_generator(), 100),
     "adversarial puvae": lambda: puvae.build_model(
-        _configuration.resolve("puvae", {"dataset": "mnist", "adversarial": True}),
+        configuration.resolve("puvae", {"dataset": "mnist", "adversarial": True}),
         SPEC,
         new_classifier(),
         100,

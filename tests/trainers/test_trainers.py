@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 from tiny_runs import TINY, make_fn_args
 
-from tfpurify import load_model, records
-from tfpurify.classifiers import build_classifier
-from tfpurify.data import get_spec
+from tfpurify import load_model
+from tfpurify.data.loading import get_spec
+from tfpurify.evaluation import records
+from tfpurify.models.classifiers import build_classifier
+from tfpurify.training import checkpoints, runner
 from tfpurify.vocabulary import RECORD_KEYS
-from trainers import _checkpoints, _runner, advgan, classifier, defensegan, puvae
+from trainers import advgan, classifier, defensegan, puvae
 
 ADVGAN_RUNS = [
     ({}, "advgan_mnist_whitebox_none", "whitebox", None),
@@ -119,7 +121,7 @@ def test_other_data_sets_and_networks(tmp_path, dataset):
 
 
 def test_tfx_hands_over_files_and_folders(tmp_path):
-    sample = pathlib.Path(classifier.__file__).parents[1] / "tfpurify" / "embedded"
+    sample = pathlib.Path(classifier.__file__).parents[1] / "tfpurify" / "data" / "embedded"
     fn_args = make_fn_args(
         {**TINY, "train_steps": None, "classifier": "b"},
         train_files=[str(sample / "mnist_train.tfrecord")],
@@ -150,14 +152,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(workshop, tmp_path, monkeypat
     class Killed(Exception):
         pass
 
-    class KilledCheckpoint(_checkpoints.EpochCheckpoint):
+    class KilledCheckpoint(checkpoints.EpochCheckpoint):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 raise Killed
 
     run("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(_checkpoints, "EpochCheckpoint", KilledCheckpoint)
+        patch.setattr(runner, "EpochCheckpoint", KilledCheckpoint)
         with pytest.raises(Killed):
             run("parts")
     run("parts")
@@ -226,7 +228,7 @@ def test_a_frozen_classifier_follows_the_precision_of_the_run():
     full = build_classifier("cnn", get_spec("mnist"))
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
-        reduced = _runner.Run.in_precision(None, full)
+        reduced = runner.Run.in_precision(None, full)
     finally:
         keras.config.set_dtype_policy("float32")
     assert reduced.stack.layers[0].compute_dtype == "bfloat16"

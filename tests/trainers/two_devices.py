@@ -13,13 +13,15 @@ import tensorflow as tf
 from keras import layers
 from tiny_runs import TINY, make_fn_args
 
-from tfpurify import load_model, optimizers, replicas
+from tfpurify import load_model
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.attacks.distillation import Distiller, DynamicAdvGAN
+from tfpurify.models import optimizers, replicas
 from tfpurify.purifiers.dcgan import DCGAN, Generator
 from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.purifiers.puvae import PuVAE
-from trainers import _callbacks, _distribution
+from tfpurify.training import callbacks
+from tfpurify.training.distribution import Distribution
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -95,7 +97,7 @@ def weights_after_training(distribution, make, steps=STEPS):
 
 @pytest.fixture(scope="module")
 def mirrored():
-    distribution = _distribution.Distribution("mirrored", 8)
+    distribution = Distribution("mirrored", 8)
     assert distribution.strategy.num_replicas_in_sync == 2
     return distribution
 
@@ -104,7 +106,7 @@ def mirrored():
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS]
 )
 def test_two_devices_take_one_device_s_steps(mirrored, name):
-    single = _distribution.Distribution("none", 8)
+    single = Distribution("none", 8)
     _, expected_logs, _, expected = weights_after_training(single, MODELS[name])
     _, logs, before, found = weights_after_training(mirrored, MODELS[name])
     # Adam turns the rounding of a gradient that is zero into a step.
@@ -224,14 +226,14 @@ def test_a_loss_that_is_not_finite_stops_both(mirrored):
             batches().repeat(),
             steps_per_epoch=STEPS,
             epochs=1,
-            callbacks=[_callbacks.StopOnNonFiniteLoss()],
+            callbacks=[callbacks.StopOnNonFiniteLoss()],
             verbose=0,
         )
 
 
 def test_replicas_need_equal_parts(mirrored):
     with pytest.raises(ValueError, match="a multiple of the 2 replicas.* Received: batch_size=9"):
-        _distribution.Distribution("mirrored", 9)
+        Distribution("mirrored", 9)
 
 
 def run(trainer, folder, **options):

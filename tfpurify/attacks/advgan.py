@@ -4,16 +4,16 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfpurify import losses
 from tfpurify.attacks.perturbation_generator import PerturbationGenerator
-from tfpurify.data import validate_if_eager
-from tfpurify.layers import (
+from tfpurify.data.loading import validate_if_eager
+from tfpurify.models import losses
+from tfpurify.models.layers import (
     AdversarialModel,
     freeze,
     instance_normalization,
     strided_discriminator_layers,
 )
-from tfpurify.replicas import apply_mean
+from tfpurify.models.replicas import apply_mean
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
 

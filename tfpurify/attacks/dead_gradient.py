@@ -5,7 +5,7 @@ import re
 
 import tensorflow as tf
 
-from tfpurify.losses import UNSATURATED, margin_loss
+from tfpurify.models.losses import UNSATURATED, margin_loss
 
 # What `require_gradient` says, inside the trace that TensorFlow puts around it.
 _GRADIENT_MESSAGE = re.compile(r"The gradient through [^\[\]]+")

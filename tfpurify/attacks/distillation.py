@@ -4,10 +4,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfpurify import losses
 from tfpurify.attacks.advgan import AdvGAN
-from tfpurify.layers import freeze
-from tfpurify.replicas import apply_mean
+from tfpurify.models import losses
+from tfpurify.models.layers import freeze
+from tfpurify.models.replicas import apply_mean
 
 
 @keras.saving.register_keras_serializable("tfpurify")

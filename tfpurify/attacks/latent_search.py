@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfpurify.attacks.dead_gradient import naming_the_layer
-from tfpurify.data import validate_images
-from tfpurify.losses import UNSATURATED, margin_loss, require_gradient
+from tfpurify.data.loading import validate_images
+from tfpurify.models.losses import UNSATURATED, margin_loss, require_gradient
 
 
 class LatentSearch:

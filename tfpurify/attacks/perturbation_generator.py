@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from tfpurify.layers import ImageStack, instance_normalization
+from tfpurify.models.layers import ImageStack, instance_normalization
 
 
 @keras.saving.register_keras_serializable("tfpurify")

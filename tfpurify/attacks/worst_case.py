@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfpurify.losses import UNSATURATED, margin_loss
+from tfpurify.models.losses import UNSATURATED, margin_loss
 
 
 class WorstCase:

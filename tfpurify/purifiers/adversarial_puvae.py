@@ -6,11 +6,11 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from tfpurify import losses
-from tfpurify.layers import BatchNormalization
+from tfpurify.models import losses
+from tfpurify.models.layers import BatchNormalization
+from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.base import selection_logits
 from tfpurify.purifiers.puvae import PuVAE
-from tfpurify.replicas import apply_mean, own_step
 
 _CLASSIFIER_PERIOD = 4  # steps of which one attacks the classifier, which is easier to protect
 _VALIDATION_STEPS = 20  # of each attack that `adversarial_accuracy` is measured under

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfpurify.data import validate_if_eager
+from tfpurify.data.loading import validate_if_eager
 
 _PENALTY_WEIGHT = 10.0  # of a detector's penalty, whose unit is its threshold
 

@@ -4,15 +4,15 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from tfpurify import losses
-from tfpurify.layers import (
+from tfpurify.models import losses
+from tfpurify.models.layers import (
     AdversarialModel,
     BatchNormalization,
     require_at_most_32,
     strided_discriminator_layers,
 )
+from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.folded_generator import FoldedGenerator
-from tfpurify.replicas import apply_mean, own_step
 from tfpurify.vocabulary import PRIOR_LOSSES
 
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 from absl import logging
 from keras import ops
 
-from tfpurify import zoo
-from tfpurify.data import validate_if_eager
-from tfpurify.layers import require_preset
+from tfpurify.data.loading import validate_if_eager
+from tfpurify.models import zoo
+from tfpurify.models.layers import require_preset
 from tfpurify.purifiers import descent
 from tfpurify.purifiers.base import Purifier
 from tfpurify.purifiers.dcgan import DCGAN

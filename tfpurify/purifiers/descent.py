@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfpurify.losses import projection_error
+from tfpurify.models.losses import projection_error
 
 
 def initial_state(z):

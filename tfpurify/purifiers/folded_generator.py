@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfpurify.layers import window_kernel
+from tfpurify.models.layers import window_kernel
 
 # A transposed 4 x 4 convolution of stride 2 is a 2 x 2 convolution that makes two rows and two
 # columns at each place: window m sees the rows m - 1 and m, and makes the rows 2m - 1 and 2m.

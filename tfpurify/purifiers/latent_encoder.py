@@ -4,9 +4,9 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from tfpurify.augmentation import add_noise
-from tfpurify.layers import Pretrained, freeze
-from tfpurify.replicas import apply_mean, own_step
+from tfpurify.data.augmentation import add_noise
+from tfpurify.models.layers import Pretrained, freeze
+from tfpurify.models.replicas import apply_mean, own_step
 
 _CURVATURE_SAMPLES = 256
 _DAMPING = 0.01  # of the mean curvature, in units of its mean eigenvalue

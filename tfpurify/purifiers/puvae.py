@@ -4,17 +4,17 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from tfpurify import losses
-from tfpurify.augmentation import add_noise
-from tfpurify.layers import (
+from tfpurify.data.augmentation import add_noise
+from tfpurify.models import losses
+from tfpurify.models.layers import (
     BatchNormalization,
     Conv2DTranspose,
     Pretrained,
     freeze,
     require_at_most_32,
 )
+from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.base import Purifier
-from tfpurify.replicas import apply_mean, own_step
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
 

@@ -1,0 +1,222 @@
+"""The study's experiments as data: the trained parts they need, in order, and the tables' cells."""
+
+import dataclasses
+import shlex
+
+from tfpurify.training import configuration, naming, presets
+from tfpurify.vocabulary import (
+    SMALL_EPSILON,
+    STUDY_CLASSIFIERS,
+    STUDY_EPSILON,
+    TRANSFER_ARCHITECTURES,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A model that is trained once.
+
+    Args:
+        name: Of its run and of its entry in the zoo.
+        trainer: Which trainer makes it.
+        options: The trainer's flags, as pairs of name and value.
+    """
+
+    name: str
+    trainer: str
+    options: tuple
+
+    @property
+    def arguments(self):
+        """The trainer's command line after `python`."""
+        return ["-m", f"trainers.{self.trainer}", *(_flag(*option) for option in self.options)]
+
+    @property
+    def command(self):
+        """What a user types to train it."""
+        return shlex.join(["python", *self.arguments])
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Args:
+        threat_model: As in a record.
+        purifier: As in a record; the role of the part that it is made from.
+        attack: As in a record; `advgan_static` and `advgan_dynamic` say how the surrogate was
+            distilled.
+        attacker: Role of the trained AdvGAN, a key of `parts`; None without an attack.
+        architecture: Of the classifier; the study's if None.
+        epsilon: Of an attack that is not trained.
+    """
+
+    threat_model: str
+    purifier: str
+    attack: str
+    attacker: str | None = None
+    architecture: str | None = None
+    epsilon: float = STUDY_EPSILON
+
+    @property
+    def classifier(self):
+        """Role of the classifier."""
+        return f"classifier_{self.architecture}" if self.architecture else "classifier"
+
+    @property
+    def roles(self):
+        """The trained parts that the cell needs."""
+        purifier = None if self.purifier == "none" else self.purifier
+        prior = "defensegan" if purifier == "defensegan_fast" else None
+        return [role for role in (self.classifier, purifier, prior, self.attacker) if role]
+
+
+_TRANSFER_DATASETS = ("mnist", "fashion_mnist")
+_ADVERSARIAL_DATASETS = ("mnist", "fashion_mnist")  # whose adversarial PuVAEs are shipped
+
+STUDY_CELLS = (
+    Cell("none", "none", "none"),
+    Cell("blackbox", "none", "advgan_static", "blackbox_static"),
+    Cell("blackbox", "none", "advgan_dynamic", "blackbox_dynamic"),
+    Cell("blind", "puvae", "advgan", "whitebox_none"),
+    Cell("blind", "defensegan", "advgan", "whitebox_none"),
+    Cell("whitebox", "none", "advgan", "whitebox_none"),
+    Cell("whitebox", "puvae", "advgan", "whitebox_puvae"),
+    Cell("whitebox", "defensegan", "advgan", "whitebox_defensegan"),
+)
+_SMALL_EPSILON_CELLS = tuple(
+    dataclasses.replace(cell, attacker=f"{cell.attacker}_small")
+    for cell in STUDY_CELLS
+    if cell.attacker not in (None, "blackbox_dynamic")
+)
+
+_STUDY_TRAININGS = {
+    "classifier": ("classifier", {}),
+    "puvae": ("puvae", {}),
+    "defensegan": ("defensegan", {}),
+    "defensegan_fast": ("encoder", {}),
+    "whitebox_none": ("advgan", {"whitebox": True}),
+    "blackbox_static": ("advgan", {"blackbox": "static"}),
+    "blackbox_dynamic": ("advgan", {"blackbox": "dynamic"}),
+    "whitebox_puvae": ("advgan", {"defense": "puvae", "whitebox": True}),
+    "whitebox_defensegan": ("advgan", {"defense": "defensegan", "whitebox": True}),
+    "whitebox_defensegan_fast": ("advgan", {"defense": "defensegan_fast", "whitebox": True}),
+}
+
+
+def cells(dataset, is_with_transfer=False):
+    """Returns the cells that are measured on a data set: the study's seven, then ours."""
+    found = [
+        *STUDY_CELLS,
+        Cell("blind", "defensegan_fast", "advgan", "whitebox_none"),
+        Cell("whitebox", "defensegan_fast", "advgan", "whitebox_defensegan_fast"),
+        Cell("blind", "defensegan_wgan", "advgan", "whitebox_none"),
+    ]
+    if dataset in _ADVERSARIAL_DATASETS:
+        found += [
+            Cell("blind", "puvae_adversarial", "advgan", "whitebox_none"),
+            Cell("whitebox", "puvae_adversarial", "advgan", "whitebox_puvae_adversarial"),
+        ]
+    if dataset == "cifar10":
+        found += _SMALL_EPSILON_CELLS
+        found += [
+            Cell("blind", "defensegan_wide", "advgan", attacker)
+            for attacker in ("whitebox_none", "whitebox_none_small")
+        ]
+    if is_with_transfer and dataset in _TRANSFER_DATASETS:
+        found += _transfer_cells(dataset)
+    return found
+
+
+def pgd_cells(dataset):
+    """Returns the cells in which PGD stands beside AdvGAN."""
+    epsilons = [STUDY_EPSILON] + [SMALL_EPSILON] * (dataset == "cifar10")
+    return [
+        Cell("whitebox", purifier, "pgd", epsilon=epsilon)
+        for epsilon in epsilons
+        for purifier in _purifiers(dataset)
+    ]
+
+
+def worst_case_cells(dataset):
+    """Returns the cells in which the worst case over attacks stands beside AdvGAN."""
+    found = [
+        Cell(threat_model, purifier, "worst_case")
+        for threat_model in ("blind", "whitebox")
+        for purifier in _purifiers(dataset)
+        if (threat_model, purifier) != ("blind", "none")
+    ]
+    if dataset == "cifar10":
+        found += [
+            dataclasses.replace(cell, attack="worst_case", attacker=None, epsilon=SMALL_EPSILON)
+            for cell in _SMALL_EPSILON_CELLS
+            if cell.threat_model in ("blind", "whitebox")
+        ]
+    return found
+
+
+def _purifiers(dataset):
+    adversarial = ["puvae_adversarial"] * (dataset in _ADVERSARIAL_DATASETS)
+    return ("none", "puvae", *adversarial, "defensegan", "defensegan_fast")
+
+
+def _transfer_cells(dataset):
+    """Returns the cells of the transfer matrix, but for the study's own attack.
+
+    Each attacker knows the classifier that it faces, and not the purifier.
+    """
+    found = []
+    sources = (STUDY_CLASSIFIERS[dataset], *TRANSFER_ARCHITECTURES)
+    for target in (None, *TRANSFER_ARCHITECTURES):
+        attacker = f"whitebox_none_{target}" if target else "whitebox_none"
+        if target:
+            found.append(Cell("whitebox", "none", "advgan", attacker, target))
+        found += [
+            Cell("blind", f"puvae_{source}", "advgan", attacker, target) for source in sources
+        ]
+    return found
+
+
+def _trainings(dataset, is_with_transfer):
+    found = {**_STUDY_TRAININGS, "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"})}
+    if dataset in _ADVERSARIAL_DATASETS:
+        options = {"defense": "puvae_adversarial", "whitebox": True}
+        found["puvae_adversarial"] = ("puvae", {"adversarial": True})
+        found["whitebox_puvae_adversarial"] = ("advgan", options)
+    if dataset == "cifar10":
+        found["defensegan_wide"] = ("defensegan", {"width": presets.WIDE})
+        for cell in _SMALL_EPSILON_CELLS:
+            trainer, options = found[cell.attacker.removesuffix("_small")]
+            found[cell.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})
+    if is_with_transfer and dataset in _TRANSFER_DATASETS:
+        for name in TRANSFER_ARCHITECTURES:
+            options = {"classifier": name, **presets.TRANSFER_CLASSIFIER}
+            found[f"classifier_{name}"] = ("classifier", options)
+            found[f"whitebox_none_{name}"] = ("advgan", {"classifier": name, "whitebox": True})
+        for name in (STUDY_CLASSIFIERS[dataset], *TRANSFER_ARCHITECTURES):
+            options = {"classifier": name, **presets.TRANSFER_PUVAE}
+            options["name"] = f"puvae_{dataset}_from_{name}"
+            found[f"puvae_{name}"] = ("puvae", options)
+    return found
+
+
+def parts(dataset, is_with_transfer=False):
+    """Returns the parts that a data set's tables need, by role, in the order of their training.
+
+    Args:
+        dataset: Name of the data set.
+        is_with_transfer: Whether to take the transfer matrix too, whose models are too large for
+            the zoo.
+    """
+    found = {}
+    for role, (trainer, special) in _trainings(dataset, is_with_transfer).items():
+        options = {"dataset": dataset, **special}
+        name = naming.run_name(trainer, configuration.resolve(trainer, options))
+        found[role] = Part(name, trainer, tuple(options.items()))
+    return found
+
+
+def _flag(name, value):
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"

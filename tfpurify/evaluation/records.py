@@ -1,0 +1,100 @@
+"""One cell of a table is one record, and one record is one JSON line."""
+
+import json
+import os
+
+import numpy as np
+
+from tfpurify.evaluation.checks import run_checks
+from tfpurify.files import read_json_lines, write_json_lines
+from tfpurify.provenance import command_line, versions
+from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RECORD_KEYS, THREAT_MODELS
+
+_CHOICES = {
+    "data_source": tuple(source for source in DATA_SOURCES if source != "auto"),
+    "gradient_mode": (None, *GRADIENT_MODES, "strongest"),  # several, the worst for each image
+    "threat_model": THREAT_MODELS,
+}
+_RATE_KEYS = (
+    "clean_accuracy",
+    "purified_clean_accuracy",
+    "robust_accuracy",
+    "attack_success_rate",
+    "attack_success_rate_low",
+    "attack_success_rate_high",
+)
+_REQUIRED_KEYS = ("dataset", "data_source", "split", "n", "classifier")
+
+
+def make_record(evaluation=None, /, **fields):
+    """Builds one cell of a table: a dict with exactly the keys of `vocabulary.RECORD_KEYS`.
+
+    Args:
+        evaluation: Optional, what `evaluate` returned. Fills the rates, n, epsilon and
+            wall_seconds, and `checks` from `run_checks`.
+        **fields: Any of the record's keys; they go before what the evaluation says. `purifier`,
+            `threat_model` and `attack` are "none" unless given, `command` and `versions` those of
+            this process, everything else that is left out None.
+
+    Returns:
+        A JSON-serialisable dict in the order of `RECORD_KEYS`.
+
+    Raises:
+        ValueError: If a key is unknown or missing, or a value is out of its range.
+        TypeError: If a value cannot be written as JSON.
+    """
+    record = dict.fromkeys(RECORD_KEYS)
+    record.update(purifier="none", threat_model="none", attack="none", checks=[])
+    record.update(command=command_line(), versions=versions())
+    if evaluation is not None:
+        record.update({key: evaluation[key] for key in RECORD_KEYS if key in evaluation})
+        record["checks"] = run_checks(evaluation) if "checks" not in fields else []
+    record.update(fields)
+    record = json.loads(json.dumps(record, default=_plain))
+    _require_record(record, "record")
+    return record
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"A record's values must be JSON. Received: {value!r}")
+
+
+def _require_record(record, where):
+    if not isinstance(record, dict) or set(record) != set(RECORD_KEYS):
+        keys = set(record) if isinstance(record, dict) else set()
+        raise ValueError(
+            f"{where} must be an object with exactly the keys of RECORD_KEYS. Received: unknown "
+            f"{sorted(keys - set(RECORD_KEYS))}, missing {sorted(set(RECORD_KEYS) - keys)}"
+        )
+    for key in _REQUIRED_KEYS:
+        if record[key] is None:
+            raise ValueError(f"{where} must give `{key}`. Received: {key}=None")
+    for key, choices in _CHOICES.items():
+        if record[key] not in choices:
+            raise ValueError(f"{where}: `{key}` must be one of {choices}. Received: {record[key]}")
+    if record["n"] < 1:
+        raise ValueError(f"{where}: `n` must be >= 1. Received: n={record['n']}")
+    for key in _RATE_KEYS:
+        if record[key] is not None and not 0 <= record[key] <= 1:
+            raise ValueError(f"{where}: `{key}` must be in [0, 1]. Received: {key}={record[key]}")
+
+
+def write_records(path, records):
+    """Writes records as JSON lines; the file whole or not at all."""
+    records = list(records)
+    for index, record in enumerate(records):
+        _require_record(record, f"record {index}")
+    write_json_lines(path, records)
+
+
+def read_records(path):
+    """Reads what `write_records` wrote; a damaged line is an error that names it."""
+    records = []
+    for where, record in read_json_lines(path):
+        _require_record(record, where)
+        records.append(record)
+    return records

@@ -1,0 +1,286 @@
+"""The few blocks that more than one model is built from."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+import tfpurify
+from tfpurify.models import zoo
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class BatchNormalization(layers.BatchNormalization):
+    """Keras's batch normalisation of images, by TensorFlow's fused kernel.
+
+    Same weights and outputs as Keras's layer, whose separate mean, variance and affine steps cost
+    as much as VGG13's convolutions on a CPU. The moving variance takes the unbiased estimate.
+
+    Input: `(batch, height, width, channels)`, float32 or bfloat16.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        is_training = bool(training and self.trainable)
+        statistics = () if is_training else (self.moving_mean, self.moving_variance)
+        mean, variance = (ops.cast(value, "float32") for value in statistics or ([], []))
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            is_training=is_training,
+        )
+        if is_training:
+            for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        return outputs
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class Conv2D(layers.Conv2D):
+    """Keras's convolution, on maps of at most 4 x 4 pixels as products of matrices.
+
+    Same weights and outputs. On a CPU, TensorFlow's kernel for the weights' gradient runs at a
+    fifth of the rate of a product where maps are small and channels many, as at VGG13's end.
+
+    Args: as Keras's; `strides` and `dilation_rate` are 1, `groups` is 1 and `padding` is `same`.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, padding="same", **kwargs):
+        super().__init__(filters, kernel_size, strides, padding, **kwargs)
+        found = (self.strides, self.dilation_rate, self.groups, self.padding)
+        if found != ((1, 1), (1, 1), 1, "same"):
+            raise ValueError(
+                "`strides`, `dilation_rate` and `groups` must be 1 and `padding` 'same'. "
+                f"Received: (strides, dilation_rate, groups, padding)={found}"
+            )
+
+    def call(self, inputs):
+        height, width, channels = inputs.shape[1:]
+        if height * width > 16:
+            return super().call(inputs)
+        # A product with one-hot rows takes each pixel's window, and its gradient is a product too.
+        windows = ops.cast(_windows(height, width, self.kernel_size), self.compute_dtype)
+        patches = ops.matmul(windows, ops.reshape(inputs, (-1, height * width, channels)))
+        patches = ops.reshape(patches, (-1, math.prod(self.kernel.shape[:3])))
+        kernel = ops.reshape(self.kernel, (-1, self.filters))
+        outputs = ops.reshape(ops.matmul(patches, kernel), (-1, height, width, self.filters))
+        return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
+
+
+def _windows(height, width, size):
+    """Returns which pixel a tap of a pixel's window is: one-hot, `(pixels * taps, pixels)`."""
+    pixels = np.eye(height * width).reshape(height, width, -1)
+    padding = [((taps - 1) // 2, taps // 2) for taps in size]
+    pixels = np.pad(pixels, [*padding, (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, size, axis=(0, 1))
+    return np.moveaxis(windows, 2, -1).reshape(-1, height * width)
+
+
+@keras.saving.register_keras_serializable("tfpurify")
+class Conv2DTranspose(layers.Conv2DTranspose):
+    """Keras's transposed convolution of stride 2, as a convolution that makes 2 x 2 pixels a place.
+
+    Same weights and outputs. TensorFlow's own kernel takes three times as long on a CPU where there
+    are only an image's channels to make, and half as long again on 4 x 4 places; on larger maps of
+    many channels it is as fast, and the faster one in training.
+
+    Args: as Keras's, with `kernel_size` and `filters`; `strides` is 2 and `padding` is `same`.
+    """
+
+    def __init__(self, filters, kernel_size, strides=2, padding="same", **kwargs):
+        super().__init__(filters, kernel_size, strides, padding, **kwargs)
+        if self.strides != (2, 2) or self.padding != "same" or self.kernel_size[0] < 2:
+            raise ValueError(
+                "`strides` must be 2, `padding` 'same' and `kernel_size` >= 2. Received: "
+                f"strides={strides}, padding={padding!r}, kernel_size={kernel_size}"
+            )
+
+    def call(self, inputs):
+        (before, after), taps = _window(self.kernel_size[0])
+        # One row and column of zeros more, for the taps that a made pixel does not have.
+        kernel = window_kernel(ops.pad(self.kernel, [[0, 1], [0, 1], [0, 0], [0, 0]]), taps)
+        padded = ops.pad(inputs, [[0, 0], [before, after], [before, after], [0, 0]])
+        outputs = tf.nn.depth_to_space(tf.nn.conv2d(padded, kernel, 1, "VALID"), 2)
+        return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
+
+
+def window_kernel(kernel, taps):
+    """Returns a transposed convolution's kernel as that of a convolution which makes 2 x 2 pixels.
+
+    Args:
+        kernel: `(size, size, filters, channels)`.
+        taps: For both made rows, and columns alike, the kernel's row for each row of the window.
+
+    Returns:
+        `(window, window, channels, 2 * 2 * filters)`, for `depth_to_space`.
+    """
+    window, (_, _, filters, channels) = len(taps[0]), kernel.shape
+    for axis in (0, 2):
+        kernel = ops.take(kernel, taps, axis=axis)
+    kernel = ops.transpose(kernel, (1, 3, 5, 0, 2, 4))
+    return ops.reshape(kernel, (window, window, channels, 4 * filters))
+
+
+def _window(kernel_size):
+    """Returns which inputs two made rows need, and by which row of the kernel each counts.
+
+    Made row 2 m + p takes input row m + d by the kernel's row p - 2 d + padding.
+
+    Returns:
+        `((before, after), taps)`: how many rows before and after m are needed, and for p = 0, 1
+        the kernel's row for each of them; `kernel_size` where there is none.
+    """
+    padding = (kernel_size - 2) // 2
+    rows = [[p - 2 * d + padding for d in range(-kernel_size, kernel_size + 1)] for p in range(2)]
+    used = [d for d, both in enumerate(zip(*rows, strict=True)) if _is_any_in(both, kernel_size)]
+    taps = [[row[d] if 0 <= row[d] < kernel_size else kernel_size for d in used] for row in rows]
+    return (kernel_size - used[0], used[-1] - kernel_size), taps
+
+
+def _is_any_in(rows, kernel_size):
+    return any(0 <= row < kernel_size for row in rows)
+
+
+def instance_normalization():
+    """Returns a layer that normalises each channel of each image over its pixels.
+
+    Source: Ulyanov et al. 2016, Eq. (4); a group normalisation with one channel a group.
+    """
+    return layers.GroupNormalization(groups=-1)
+
+
+def freeze(model):
+    """Stops the training of a model and of every layer inside.
+
+    Keras ignores an attribute that is set to the value it has. A frozen model comes out of its file
+    with its own flag False and its layers' flags True, so False alone would leave them trainable.
+    """
+    model.trainable = True
+    model.trainable = False
+
+
+def require_at_most_32(image_shape):
+    """Refuses images that a decoder of three doublings from 4 x 4 cannot fill.
+
+    Raises:
+        ValueError: If the height or the width is over 32.
+    """
+    if max(image_shape[:2]) > 32:
+        raise ValueError(
+            "`image_shape` must have height and width of at most 32. "
+            f"Received: image_shape={tuple(image_shape)}"
+        )
+
+
+def strided_discriminator_layers(filters, normalization):
+    """Yields the layers of a discriminator: 4 x 4 convolutions of stride 2 down to one logit.
+
+    Args:
+        filters: The convolutions' filters, first to last.
+        normalization: Function that returns a normalisation layer, used after every convolution
+            but the first, or None for no normalisation at all.
+
+    Source: Radford et al. 2016, section 3.
+    """
+    for index, width in enumerate(filters):
+        yield layers.Conv2D(width, 4, 2, padding="same")
+        if normalization is not None and index > 0:
+            yield normalization()
+        yield layers.LeakyReLU(negative_slope=0.2)
+    yield layers.Flatten()
+    yield layers.Dense(1, dtype="float32")
+
+
+class Pretrained:
+    """Gives a model class `from_preset` and `presets`, from the zoo of shipped weights."""
+
+    @classmethod
+    def presets(cls, folder=None):
+        """Returns the presets that `from_preset` of this class takes: name -> card.
+
+        Args:
+            folder: The zoo's folder. Defaults to `zoo.default_folder()`.
+        """
+        return {
+            name: card
+            for name, card in zoo.list_presets(folder).items()
+            if _is_subclass(card.get("class_name"), cls)
+        }
+
+    @classmethod
+    def from_preset(cls, name, folder=None):
+        """Returns a trained model: verified by its digest, weights in float32, built.
+
+        Args:
+            name: A name that `presets()` lists.
+            folder: The zoo's folder. Defaults to `zoo.default_folder()`.
+
+        Raises:
+            ValueError: If there is no such preset of this class, or its file is damaged.
+        """
+        require_preset(cls, name, folder)
+        return zoo.load(name, folder)
+
+
+def require_preset(cls, name, folder):
+    """Returns the presets of a class; raises ValueError if `name` is none of them."""
+    found = cls.presets(folder)
+    if name not in found:
+        listed = ", ".join(found) or "there is none"
+        raise ValueError(
+            f"`name` must be a preset of {cls.__name__}: {listed}. Received: name={name!r}"
+        )
+    return found
+
+
+def _is_subclass(name, cls):
+    """Says whether a class of ours is `cls` or below it; imports it if it is a public one."""
+    getattr(tfpurify, name or "", None)
+    return name in {found.__name__ for found in _with_subclasses(cls)}
+
+
+def _with_subclasses(cls):
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
+class ImageStack(keras.Model):
+    """A model that is one `stack` of layers over images; a subclass sets it and `image_shape`."""
+
+    def build(self, input_shape=None):
+        self.stack.build((None, *self.image_shape))
+        self.built = True
+
+    def call(self, images, training=False):
+        return self.stack(images, training=training)
+
+
+class AdversarialModel(Pretrained, keras.Model):
+    """Base of the models whose `generator` and `discriminator` have an optimizer each."""
+
+    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
+        """Takes one optimizer each and builds both, so that a restore finds their variables."""
+        super().compile(**{"optimizer": None, **kwargs})
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        return {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in ("generator_optimizer", "discriminator_optimizer")
+        }
+
+    def compile_from_config(self, config):
+        self.compile(
+            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+        )

@@ -1,0 +1,109 @@
+"""What the repository shows of the zoo's records: README, figure, cards, presets' docstring."""
+
+import functools
+import hashlib
+import sys
+from pathlib import Path
+
+from tfpurify.evaluation.detection import DETECTION_FILE, read_detection
+from tfpurify.evaluation.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
+from tfpurify.evaluation.distances import DISTANCES_FILE, read_distances
+from tfpurify.evaluation.frontier import read_frontier, read_speed
+from tfpurify.files import write_aside
+from tfpurify.report.cards import cards, results_text
+from tfpurify.report.figures import figure_rates, origin_of
+from tfpurify.report.tables import tables_markdown
+
+RATES = "rates.png"
+_FRONTIER, _SPEED = "frontier.jsonl", "speed.json"
+_START, _END = "<!-- results:start -->", "<!-- results:end -->"
+_PRESETS_START, _PRESETS_END = "[zoo:start]", "[zoo:end]"
+
+
+def readme_with_results(text, records, **more):
+    """Returns a README's text with its results made from the records.
+
+    Args:
+        text: Holds the two marker lines, each once.
+        records: Records as `tfpurify.evaluation.records.make_record` makes them.
+        **more: As for `further_tables`.
+
+    Raises:
+        ValueError: If the markers are not there, each once and in order.
+    """
+    return _replace(text, _START, tables_markdown(records, **more), _END)
+
+
+def _replace(text, start, results, end):
+    """Returns a text with results on the lines between two markers."""
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
+        raise ValueError(f"The file must hold `{start}` and `{end}`, once each, in this order")
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{results}\n{end}{after}"
+
+
+def _differs(file, source):
+    print(
+        f"error: the results in {file} are not those of {source}; "
+        "python -m tfpurify.report writes them",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def update_readme(readme, records_path, is_check=False, presets=None):
+    """Writes a README's results and figure, the zoo's cards and the presets' docstring.
+
+    Args:
+        readme: File whose results are updated.
+        records_path: JSON lines file with the records, which get the flags that they raise beside
+            each other now. The figure, `rates.png`, stands in its
+            folder, and the cards of the models there, `NAME.md` each.
+        is_check: Whether to compare, and change nothing.
+        presets: Python file whose docstring says how the zoo's models were made, or None.
+
+    Returns:
+        The exit status: 1 if something differs from the records.
+    """
+    from tfpurify.evaluation.records import read_records, write_records
+
+    readme, folder = Path(readme), Path(records_path).parent
+    more = read_beside(records_path)
+    stored = read_records(records_path)
+    found = flagged(stored, more["diagnostics"])
+    text = readme.read_text(encoding="utf-8")
+    texts = {readme: readme_with_results(text, found, **more)}
+    if presets:
+        text = Path(presets).read_text(encoding="utf-8")
+        made = results_text(folder, found)
+        texts[Path(presets)] = _replace(text, _PRESETS_START, made, _PRESETS_END)
+    texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
+    writers = {
+        file: functools.partial(write_aside, file, expected)
+        for file, expected in texts.items()
+        if not file.exists() or file.read_text(encoding="utf-8") != expected
+    }
+    if found != stored:
+        if is_check:
+            return _differs(records_path, "its own lines and attacks.jsonl")
+        write_records(records_path, found)
+    figure, digest = folder / RATES, hashlib.sha256(Path(records_path).read_bytes()).hexdigest()
+    if not figure.exists() or origin_of(figure) != digest:
+        writers[figure] = functools.partial(figure_rates, found, figure, digest)
+    for file, write in writers.items():
+        if is_check:
+            return _differs(file, records_path)
+        write()
+    return 0
+
+
+def read_beside(records_path):
+    """Returns the further tables' lines that stand beside the records, by their argument."""
+    path = Path(records_path).with_name(DISTANCES_FILE)
+    return {
+        "distances": read_distances(path) if path.exists() else (),
+        "frontier": read_frontier(path.with_name(_FRONTIER)),
+        "speed": read_speed(path.with_name(_SPEED)),
+        "diagnostics": read_diagnostics(path.with_name(ATTACKS_FILE)),
+        "detection": read_detection(path.with_name(DETECTION_FILE)),
+    }

@@ -1,0 +1,5 @@
+"""What is deployed: SavedModels, ONNX and LiteRT files, the REST server, the Beam pipeline.
+
+`saved_model` writes bundles, `bundle` answers requests with one. Neither knows training or
+reports.
+"""

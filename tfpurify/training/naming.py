@@ -1,0 +1,65 @@
+"""What a configuration is called: its run, its threat model, its attack, its purifier."""
+
+from tfpurify.training import configuration, presets
+from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON
+
+
+def run_name(trainer, config):
+    """Returns the name of a run, of its folder and of its entry in the zoo."""
+    if config["name"]:
+        return config["name"]
+    dataset = config["dataset"]
+    if trainer == "classifier":
+        return f"{config['classifier']}_{dataset}"
+    is_usual = config["classifier"] == STUDY_CLASSIFIERS[dataset]
+    other_classifier = [] if is_usual else [config["classifier"]]
+    if trainer == "puvae":
+        adversarial = ["adversarial"] if config["adversarial"] else []
+        return "_".join(["puvae", dataset, *adversarial, *other_classifier])
+    if trainer == "encoder":
+        return f"encoder_{run_name('defensegan', {**config, 'name': None})}"
+    if trainer == "defensegan":
+        width = [] if config["width"] == 1 else [f"width{config['width']}"]
+        prior = "dcgan" if config["gan_loss"] == "dcgan" else "wgan"
+        return "_".join([prior, dataset, *width])
+    threat = threat_model(config)
+    parts = ["advgan", dataset, threat]
+    if threat == "blackbox":
+        parts.append(config["blackbox"])
+    if threat != "blackbox" or config["defense"] != "none":
+        parts.append(config["defense"])
+    if config["targeted"]:
+        parts.append(f"target{config['target_class']}")
+    if config["epsilon"] != STUDY_EPSILON:
+        parts.append(f"eps{255 * config['epsilon']:.4g}".replace(".", "_"))
+    return "_".join(parts + other_classifier)
+
+
+def threat_model(config):
+    """Returns the threat model of an AdvGAN run.
+
+    Without a purifier, knowing the classifier is knowing everything: `whitebox`.
+    """
+    if config["blackbox"] != "none":
+        return "blackbox"
+    return "whitebox" if config["whitebox"] or config["defense"] == "none" else "blind"
+
+
+def attack_name(config):
+    """Returns the record's word for the attack: how it was distilled, where it wants to go."""
+    parts = ["advgan"]
+    if config["blackbox"] != "none":
+        parts.append(config["blackbox"])
+    if config["targeted"]:
+        parts.append(f"target{config['target_class']}")
+    return "_".join(parts)
+
+
+def purifier_of(trainer, config):
+    """Returns the record's word for the purifier that a run makes; its name if there is none."""
+    name = run_name(trainer, config)
+    for word, (maker, options) in presets.PURIFIER_PARTS.items():
+        part = configuration.resolve(maker, {"dataset": config["dataset"], **options})
+        if maker == trainer and run_name(maker, part) == name:
+            return word
+    return name
