@@ -73,7 +73,7 @@ def zoo_files(folder, rng, count):
             shutil.copy(zoo.default_folder() / name, copy)
         damage(copy / f"{_ZOO_NAME}.npz", rng)
         try:
-            zoo.load(_ZOO_NAME, copy)
+            zoo.load_preset(_ZOO_NAME, copy)
         except ValueError as error:
             counts["refused" if _ZOO_NAME in str(error) else "wrong"] += 1
         else:

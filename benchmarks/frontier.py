@@ -98,7 +98,7 @@ def measure(options):
     points = []
     for dataset in DATASETS:
         classifier = tfpurify.Classifier.from_preset(f"cnn_{dataset}")
-        attack = zoo.load(f"advgan_{dataset}_whitebox_none")
+        attack = zoo.load_preset(f"advgan_{dataset}_whitebox_none")
         stream = tfpurify.load_dataset(dataset, "test", options["data_dir"])
         batches = [
             (images, attack(images), labels.numpy())

@@ -10,30 +10,41 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AdvGAN": "tfpurify.attacks.advgan",
     "AdversarialPuVAE": "tfpurify.purifiers.adversarial_puvae",
+    "Classifier": "tfpurify.models.classifiers",
     "DATASETS": "tfpurify.data.loading",
     "DCGAN": "tfpurify.purifiers.dcgan",
     "DatasetSpec": "tfpurify.data.loading",
     "DefenseGAN": "tfpurify.purifiers.defensegan",
     "Distiller": "tfpurify.attacks.distillation",
     "DynamicAdvGAN": "tfpurify.attacks.distillation",
+    "Expectation": "tfpurify.attacks.expectation",
     "LatentEncoder": "tfpurify.purifiers.latent_encoder",
+    "LatentSearch": "tfpurify.attacks.latent_search",
     "PGD": "tfpurify.attacks.pgd",
     "PuVAE": "tfpurify.purifiers.puvae",
     "PurifiedClassifier": "tfpurify.purifiers.purified_classifier",
     "Purifier": "tfpurify.purifiers.base",
-    "Classifier": "tfpurify.models.classifiers",
+    "RandomNoise": "tfpurify.attacks.noise",
     "WorstCase": "tfpurify.attacks.worst_case",
     "build_classifier": "tfpurify.models.classifiers",
     "evaluate": "tfpurify.evaluation.rates",
+    "export_classifier": "tfpurify.serving.saved_model",
+    "export_purified_classifier": "tfpurify.serving.saved_model",
+    "get_spec": "tfpurify.data.loading",
     "list_presets": "tfpurify.models.zoo",
     "load_dataset": "tfpurify.data.loading",
     "load_model": "tfpurify.models.zoo",
-    "pgd": "tfpurify.attacks.pgd",
+    "load_preset": "tfpurify.models.zoo",
+    "make_record": "tfpurify.evaluation.records",
+    "read_records": "tfpurify.evaluation.records",
     "select_nearest": "tfpurify.purifiers.base",
     "wilson_interval": "tfpurify.evaluation.rates",
+    "write_records": "tfpurify.evaluation.records",
+    "write_report": "tfpurify.report.writing",
 }
 
-__all__ = list(_PUBLIC)
+__all__ = ["__version__"]
+__all__ += list(_PUBLIC)
 
 
 def __getattr__(name):

@@ -97,7 +97,7 @@ def publish(options):
         note=options.get("note"),
         measured_as=measured,
     )
-    stored = zoo.load(name, options["zoo_dir"])
+    stored = zoo.load_preset(name, options["zoo_dir"])
     difference = compare(model, stored, summary["dataset"])
     logging.info("%s is in the zoo: %d bytes, %s", name, entry["bytes"], difference)
     logging.info("Its card and its line among the presets: python -m tfpurify.report")

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from tfpurify.attacks.pgd import PGD, pgd
+from tfpurify.attacks.pgd import PGD
 
 SHAPE = (4, 4, 1)
 
@@ -56,7 +56,7 @@ def linear(images):
 
 def test_beats_a_trained_classifier(trained):
     images, labels = toy_data(seed=1)
-    adversarial = pgd(trained, images, labels, epsilon=0.2, num_steps=10).numpy()
+    adversarial = PGD(trained, epsilon=0.2, num_steps=10)(images, labels).numpy()
     assert accuracy(trained, images, labels) > 0.9
     assert accuracy(trained, adversarial, labels) < 0.1
     assert adversarial.shape == images.shape
@@ -67,21 +67,21 @@ def test_beats_a_trained_classifier(trained):
 def test_reaches_the_corner_of_the_ball_on_a_linear_target():
     images = np.full((3, *SHAPE), 0.5, "float32")
     labels = np.array([0, 1, 0])
-    adversarial = pgd(linear, images, labels, epsilon=0.1, num_steps=20).numpy()
+    adversarial = PGD(linear, epsilon=0.1, num_steps=20)(images, labels).numpy()
     np.testing.assert_allclose(adversarial[[0, 2]], 0.4, atol=1e-6)
     np.testing.assert_allclose(adversarial[1], 0.6, atol=1e-6)
 
 
 def test_stays_in_range_at_the_edges():
     images = np.stack([np.zeros(SHAPE), np.ones(SHAPE)]).astype("float32")
-    adversarial = pgd(linear, images, np.array([0, 1]), epsilon=0.3, num_steps=5).numpy()
+    adversarial = PGD(linear, epsilon=0.3, num_steps=5)(images, np.array([0, 1])).numpy()
     assert adversarial.min() >= 0 and adversarial.max() <= 1
 
 
 def test_same_seed_same_result(trained):
     images, labels = toy_data(8)
     first, again, other = (
-        pgd(trained, images, labels, 0.1, num_steps=2, seed=seed).numpy() for seed in (3, 3, 4)
+        PGD(trained, 0.1, num_steps=2, seed=seed)(images, labels).numpy() for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
@@ -89,14 +89,14 @@ def test_same_seed_same_result(trained):
 
 def test_never_leaves_an_image_better_classified_than_clean(trained):
     images, labels = toy_data(16)
-    adversarial = pgd(trained, images, labels, epsilon=0.05, num_steps=1, step_size=1.0)
+    adversarial = PGD(trained, epsilon=0.05, num_steps=1, step_size=1.0)(images, labels)
     assert np.all(margin(trained, adversarial, labels) <= margin(trained, images, labels))
 
 
 def test_more_steps_never_raise_the_best_margin(trained):
     images, labels = toy_data(16)
     margins = [
-        margin(trained, pgd(trained, images, labels, 0.1, steps, step_size=0.05), labels)
+        margin(trained, PGD(trained, 0.1, steps, step_size=0.05)(images, labels), labels)
         for steps in (1, 2, 4)
     ]
     assert np.all(margins[1] <= margins[0] + 1e-5)
@@ -111,7 +111,7 @@ def test_the_best_iterate_is_the_evaluation_targets():
         return linear(1.0 - images)
 
     # Every step and most starts go the wrong way for the judge: it keeps what serves it best.
-    adversarial = pgd(linear, images, labels, 0.1, num_steps=5, evaluation_target=opposite)
+    adversarial = PGD(linear, 0.1, num_steps=5, evaluation_target=opposite)(images, labels)
     assert np.all(margin(opposite, adversarial, labels) <= margin(opposite, images, labels))
     assert np.all(margin(linear, adversarial, labels) >= margin(linear, images, labels) - 1e-6)
 
@@ -134,7 +134,7 @@ def test_one_attack_is_traced_once_for_all_batches(trained):
 
 def test_the_classifiers_weights_never_move(trained):
     before = [weight.copy() for weight in trained.get_weights()]
-    pgd(trained, *toy_data(8), epsilon=0.1, num_steps=2)
+    PGD(trained, epsilon=0.1, num_steps=2)(*toy_data(8))
     for old, new in zip(before, trained.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -151,7 +151,7 @@ def test_the_classifiers_weights_never_move(trained):
 def test_a_dead_gradient_is_an_error(target, message):
     images = np.full((2, *SHAPE), 0.5, "float32")
     with pytest.raises(ValueError, match=f"gradient through the target of PGD {message}") as raised:
-        pgd(target, images, np.array([0, 1]), epsilon=0.1, num_steps=2)
+        PGD(target, epsilon=0.1, num_steps=2)(images, np.array([0, 1]))
     assert "\n" not in str(raised.value)
 
 
@@ -180,7 +180,7 @@ def test_bad_settings_are_refused(arguments, message):
 )
 def test_bad_images_are_refused(images, labels):
     with pytest.raises(ValueError, match="images"):
-        pgd(linear, images, labels, epsilon=0.1, num_steps=1)
+        PGD(linear, epsilon=0.1, num_steps=1)(images, labels)
 
 
 def test_of_two_iterates_with_a_penalty_the_smaller_one_is_kept():

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfpurify.attacks.advgan import AdvGAN
-from tfpurify.attacks.pgd import pgd
+from tfpurify.attacks.pgd import PGD
 from tfpurify.purifiers.base import Purifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
@@ -46,7 +46,7 @@ def train_advgan(target, images, labels):
 
 
 def run_pgd(target, images, labels):
-    adversarial_images = pgd(target, images, labels, epsilon=0.2, num_steps=2).numpy()
+    adversarial_images = PGD(target, epsilon=0.2, num_steps=2)(images, labels).numpy()
     assert np.any(adversarial_images != images)
     assert np.abs(adversarial_images - images).max() <= 0.2 + 1e-6
 

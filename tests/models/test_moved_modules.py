@@ -43,6 +43,6 @@ def test_every_kind_was_saved():
 
 @pytest.mark.parametrize("name", zoo.available())
 def test_every_shipped_file_loads(name):
-    model = zoo.load(name)
+    model = zoo.load_preset(name)
     assert model.built
     assert type(model).__name__ == zoo.describe(name)["class_name"]

@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 from keras.src.saving.serialization_lib import SafeModeScope
 
+import tfpurify
 from benchmarks import _damage
 from tfpurify.data.loading import DATASETS
 from tfpurify.models import zoo
@@ -55,7 +56,7 @@ def stored(path):
 
 
 def test_loads_what_was_saved(classifier, folder):
-    loaded = zoo.load("cnn_mnist", folder)
+    loaded = zoo.load_preset("cnn_mnist", folder)
     assert type(loaded) is type(classifier)
     assert loaded.get_config() == classifier.get_config()
     for before, after in zip(classifier.weights, loaded.weights, strict=True):
@@ -92,7 +93,7 @@ def test_large_kernels_are_stored_as_int8_with_a_scale_per_column(tmp_path):
     entry = zoo.save(puvae, "puvae", tmp_path)
     assert entry["storage"]["int8"] == 2  # 2048 x 1024 and 1024 x 1024
     assert entry["bytes"] < 1.1 * puvae.count_params() + 1e5
-    loaded = zoo.load("puvae", tmp_path)
+    loaded = zoo.load_preset("puvae", tmp_path)
     kernel, restored = puvae.features_dense.kernel.numpy(), loaded.features_dense.kernel.numpy()
     step = np.abs(kernel).max(axis=0) / 127
     assert restored.dtype == np.float32
@@ -108,20 +109,20 @@ def test_training_state_stays_behind(tmp_path):
     arrays = stored(tmp_path / "dcgan.npz")
     assert len(arrays) == 1 + len(dcgan.weights)
     assert b"Adam" not in arrays["config"].item()
-    assert not zoo.load("dcgan", tmp_path).compiled
+    assert not zoo.load_preset("dcgan", tmp_path).compiled
 
 
 def test_reduced_precision_stays_behind(tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype="mixed_bfloat16")])
     zoo.save(model, "mixed", tmp_path)
-    assert zoo.load("mixed", tmp_path).layers[0].compute_dtype == "float32"
+    assert zoo.load_preset("mixed", tmp_path).layers[0].compute_dtype == "float32"
 
 
 def test_values_beyond_float16_keep_float32(tmp_path):
     model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
     model.layers[0].kernel.assign([[1e6]])
     assert zoo.save(model, "large", tmp_path)["storage"] == {"float32": 1, "float16": 1}
-    assert zoo.load("large", tmp_path).layers[0].kernel.numpy() == 1e6
+    assert zoo.load_preset("large", tmp_path).layers[0].kernel.numpy() == 1e6
 
 
 def test_a_changed_file_is_refused(folder):
@@ -132,7 +133,7 @@ def test_a_changed_file_is_refused(folder):
     expected = zoo.describe("cnn_mnist", folder)["sha256"]
     found = hashlib.sha256(blob).hexdigest()
     with refused(f"cnn_mnist.npz must have sha256 {expected} .*Received: {found} .*git checkout"):
-        zoo.load("cnn_mnist", folder)
+        zoo.load_preset("cnn_mnist", folder)
 
 
 def test_a_truncated_file_is_refused(folder):
@@ -140,25 +141,25 @@ def test_a_truncated_file_is_refused(folder):
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:1000])
     with refused(rf"\({size} bytes\).*\(1000 bytes\).*train it again with `python -m trainers"):
-        zoo.load("cnn_mnist", folder)
+        zoo.load_preset("cnn_mnist", folder)
 
 
 def test_a_missing_file_says_how_to_get_it_back(folder):
     (folder / "cnn_mnist.npz").unlink()
     with refused(r"cnn_mnist.npz cannot be read \(No such file.*`git checkout -- .*cnn_mnist.npz`"):
-        zoo.load("cnn_mnist", folder)
+        zoo.load_preset("cnn_mnist", folder)
 
 
 def test_an_unknown_name_lists_what_there_is(folder):
     with refused("holds: cnn_mnist. Received: name='cnn'"):
-        zoo.load("cnn", folder)
+        zoo.load_preset("cnn", folder)
 
 
 def test_no_zoo_holds_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("TFPURIFY_ZOO", str(tmp_path / "nowhere"))
     assert zoo.available() == []
     with refused("nowhere, which holds: nothing. Received: name='cnn_mnist'"):
-        zoo.load("cnn_mnist")
+        zoo.load_preset("cnn_mnist")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"models": {"a": {"file": "../a", "sha256": "0"}}}'])
@@ -223,7 +224,7 @@ def test_a_lambda_in_a_foreign_file_never_runs(tmp_path, safe_mode):
         SafeModeScope(safe_mode),
         refused("foreign.npz may hold code and is refused: keras.*Lambda"),
     ):
-        zoo.load("foreign", tmp_path)
+        zoo.load_preset("foreign", tmp_path)
     assert not marker.exists()
 
 
@@ -247,7 +248,7 @@ def test_a_foreign_class_is_refused(tmp_path, module, class_name, match):
     outer = {"module": "keras", "class_name": "Sequential", "config": {"layers": [config]}}
     plant(tmp_path, {"config": np.array(json.dumps(outer).encode())})
     with refused(f"foreign.npz {re.escape(match)}"):
-        zoo.load("foreign", tmp_path)
+        zoo.load_preset("foreign", tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
@@ -260,14 +261,14 @@ def test_a_pickle_in_a_foreign_file_never_runs(tmp_path):
     arrays = {"config": np.array([Marker(tmp_path / "ran")], dtype=object)}
     plant(tmp_path, arrays)
     with refused("foreign.npz must be a zoo file: Object arrays cannot be loaded"):
-        zoo.load("foreign", tmp_path)
+        zoo.load_preset("foreign", tmp_path)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path):
     plant(tmp_path, {})
     with refused("foreign.npz must be a zoo file"):
-        zoo.load("foreign", tmp_path)
+        zoo.load_preset("foreign", tmp_path)
 
 
 def test_variables_that_do_not_fit_are_refused(classifier, folder, tmp_path):
@@ -275,11 +276,11 @@ def test_variables_that_do_not_fit_are_refused(classifier, folder, tmp_path):
     last = max(key for key in arrays if key != "config")
     plant(tmp_path, {**arrays, last: arrays[last][:-1]})
     with refused(r"must hold shape \(10,\) for '.*bias'. Received: shape \(9,\)"):
-        zoo.load("foreign", tmp_path)
+        zoo.load_preset("foreign", tmp_path)
     count = len(classifier.weights)
     plant(tmp_path, {key: value for key, value in arrays.items() if key != last})
     with refused(f"must hold the {count} variables of 'cnn'. Received: {count - 1} variables"):
-        zoo.load("foreign", tmp_path)
+        zoo.load_preset("foreign", tmp_path)
 
 
 def test_a_damaged_keras_file_is_named(tmp_path):
@@ -318,6 +319,7 @@ def test_a_purified_classifier_comes_from_two_presets(folder):
     prior.build()
     zoo.save(prior, "dcgan_mnist", folder, dataset="mnist")
     options = {"num_steps": 2, "num_restarts": 1}
+    assert type(tfpurify.load_preset("dcgan_mnist", folder)) is DCGAN
     purifier = DefenseGAN.from_preset("dcgan_mnist", folder, **options)
     assert (purifier.num_steps, purifier.num_restarts) == (2, 1)
     target = PurifiedClassifier.from_preset("dcgan_mnist", folder=folder, gradient_mode="bpda")

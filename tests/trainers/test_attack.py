@@ -106,7 +106,7 @@ def test_an_attack_on_random_starts_is_measured_under_new_ones(tmp_path):
 
 
 def test_the_latent_noise_of_a_puvae_is_averaged_and_drawn_anew(tmp_path):
-    noisy = zoo.load("puvae_mnist")
+    noisy = zoo.load_preset("puvae_mnist")
     noisy.noise_scale = 0.5
     folder = tmp_path / "runs" / "puvae_mnist"
     folder.mkdir(parents=True)

@@ -73,7 +73,7 @@ def write_run(folder, model, trainer, **config):
 def publish_run(folder, name=None):
     zoo_dir = folder.parent / "zoo"
     entry = publish.publish({"run": folder, "name": name, "zoo_dir": zoo_dir})
-    return entry, zoo.load(name or folder.name, zoo_dir)
+    return entry, zoo.load_preset(name or folder.name, zoo_dir)
 
 
 @pytest.mark.parametrize(

@@ -177,18 +177,3 @@ def _keep_lower(best, best_margin, images, margin):
         tf.where(lower[:, None, None, None], images, best),
         tf.where(lower, margin, best_margin),
     )
-
-
-def pgd(
-    target,
-    images,
-    labels,
-    epsilon,
-    num_steps=100,
-    step_size=None,
-    seed=0,
-    evaluation_target=None,
-):
-    """Runs `PGD` once. For many batches make one `PGD`, which is traced only once."""
-    attack = PGD(target, epsilon, num_steps, step_size, seed, evaluation_target)
-    return attack(images, labels)

@@ -224,7 +224,7 @@ class Pretrained:
             ValueError: If there is no such preset of this class, or its file is damaged.
         """
         require_preset(cls, name, folder)
-        return zoo.load(name, folder)
+        return zoo.load_preset(name, folder)
 
 
 def require_preset(cls, name, folder):

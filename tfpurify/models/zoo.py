@@ -66,7 +66,7 @@ def describe(name, folder=None):
     """Returns a model's entry in the manifest: digest, size, command, seed, versions, validation.
 
     Args:
-        name: A name that `available()` lists.
+        name: A name that `list_presets()` lists.
         folder: The zoo's folder. Defaults to `default_folder()`.
 
     Raises:
@@ -98,14 +98,17 @@ def list_presets(folder=None):
     return dict(sorted(_read_manifest(_resolve(folder)).items()))
 
 
-def load(name, folder=None):
-    """Rebuilds a model of the zoo, with its weights in float32.
+def load_preset(name, folder=None):
+    """Rebuilds any model of the zoo as the class it was saved as, with its weights in float32.
+
+    What comes back is what is stored: of a prior (`dcgan_mnist`) the whole `DCGAN`, in front of
+    which `DefenseGAN.from_preset` puts its projector.
 
     The digest is verified before anything in the file is read, and the configuration may name only
     Keras's and tfpurify's own classes: a file from elsewhere cannot bring code with it.
 
     Args:
-        name: A name that `available()` lists.
+        name: A name that `list_presets()` lists.
         folder: The zoo's folder. Defaults to `default_folder()`.
 
     Returns:

@@ -116,7 +116,7 @@ def load_part(name, output_dir, command):
             logging.warning("%s of %s goes before the zoo's", name, Path(output_dir) / "runs")
         return zoo.load_model(_path(name, output_dir), compile=False)
     logging.info("%s comes from the zoo", name)
-    return zoo.load(name)
+    return zoo.load_preset(name)
 
 
 def load_classifier(dataset, output_dir=None, architecture=None):
