@@ -81,16 +81,15 @@ class _Scores:
     """The errors and the predictions of a defence, from one pass of its purifier."""
 
     def __init__(self, defence):
-        import tensorflow as tf
-
-        signature = [tf.TensorSpec((None, *defence.classifier.image_shape), tf.float32)]
+        from tfpurify.models.losses import projection_error
+        from tfpurify.models.tracing import trace_images
 
         def look(images):
             purified_images = defence.purifier(images, training=False)
-            errors = tf.reduce_mean(tf.square(purified_images - images), axis=(1, 2, 3))
+            errors = projection_error(images, purified_images)
             return errors, defence.classifier(purified_images, training=False)
 
-        self._look = tf.function(look, signature)
+        self._look = trace_images(look, defence.classifier.image_shape)
 
     def __call__(self, images):
         """Returns errors `(n,)` and predicted classes `(n,)`."""

@@ -21,6 +21,7 @@ except ImportError as error:
 from tfpurify.attacks.dead_gradient import where_it_dies
 from tfpurify.data.loading import validate_images
 from tfpurify.models.losses import UNSATURATED, margin_loss, require_epsilon
+from tfpurify.models.tracing import trace_images
 from tfpurify.vocabulary import ART_ATTACKS, SURROGATE_MODES
 
 
@@ -87,13 +88,9 @@ class _DifferenceOfLogitsRatio(keras.losses.Loss):
 
 
 def _compiled(target, image_shape):
-    signature = [tf.TensorSpec((None, *image_shape), tf.float32)]
+    classify = trace_images(lambda images: tf.cast(target(images), tf.float32), image_shape)
 
-    @tf.function(input_signature=signature, autograph=False)
-    def classify(images):
-        return tf.cast(target(images), tf.float32)
-
-    def call(images, training=False):
+    def call(images, training=False):  # as ART calls a model
         del training
         return classify(tf.cast(images, tf.float32))
 

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.evaluation import diagnostics
-from tfpurify.evaluation.defences import NEEDS_NO_GRADIENT, graph, make_attacks
+from tfpurify.evaluation.defences import NEEDS_NO_GRADIENT, make_attacks
 from tfpurify.models.losses import UNSATURATED, margin_loss
+from tfpurify.models.tracing import trace_classifier
 from tfpurify.vocabulary import ITERATIVE_ATTACKS, MEAN_SQUARED_ATTACKS
 
 _WHOLE_STEPS, _WHOLE_IMAGES = 40, 20  # of the attack with a budget of 1
@@ -131,7 +132,7 @@ def _randomness_rates(defence, clean, adversarial, labels, num_votes=9):
         The attack success rates `fixed`, `fresh` and `majority`, each over the images that are
         right without the attack under the same randomness.
     """
-    drawing = graph(defence.classifier, defence.fresh)
+    drawing = trace_classifier(defence.classifier, defence.fresh)
 
     def vote(images):
         draws = [_predict(drawing, images) for _ in range(num_votes)]

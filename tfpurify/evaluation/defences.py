@@ -11,6 +11,7 @@ from tfpurify.attacks.latent_search import LatentSearch
 from tfpurify.attacks.noise import RandomNoise
 from tfpurify.attacks.pgd import PGD
 from tfpurify.attacks.worst_case import WorstCase
+from tfpurify.models.tracing import trace_classifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.training import trained_parts
@@ -72,7 +73,7 @@ class Defence:
     @functools.cached_property
     def served(self):
         """What is deployed, as one graph: images -> logits."""
-        return graph(self.classifier, self.purifier)
+        return trace_classifier(self.classifier, self.purifier)
 
     @functools.cached_property
     def fresh(self):
@@ -315,15 +316,3 @@ def load_advgans(defence, epsilon, output_dir=None, more=(), architecture=None):
                 f"`advgans` must have epsilon={epsilon}. Received: {name}, epsilon={model.epsilon}"
             )
     return found, missing
-
-
-def graph(classifier, purifier):
-    """Returns a classifier behind a purifier, or alone, as one traced function."""
-    signature = [tf.TensorSpec((None, *classifier.image_shape), tf.float32)]
-
-    def classify(images):
-        if purifier is not None:
-            images = purifier(images, training=False)
-        return classifier(images, training=False)
-
-    return tf.function(classify, signature)

@@ -17,6 +17,7 @@ from tfpurify.evaluation.progress import Progress
 from tfpurify.evaluation.rates import evaluate
 from tfpurify.evaluation.updating import update_records
 from tfpurify.models import zoo
+from tfpurify.models.tracing import trace_classifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.training import configuration, trained_parts
@@ -282,11 +283,7 @@ class Study:
         """Returns a classifier, traced once for all cells and batch sizes."""
         key = f"compiled {role}"
         if key not in self._loaded:
-            classifier = self._part(role)
-            self._loaded[key] = tf.function(
-                lambda images: classifier(images, training=False),
-                [tf.TensorSpec((None, *classifier.image_shape), tf.float32)],
-            )
+            self._loaded[key] = trace_classifier(self._part(role))
         return self._loaded[key]
 
     def _purifier(self, name):

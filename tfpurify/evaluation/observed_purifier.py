@@ -6,6 +6,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.models.tracing import trace_images
+
 _REMEMBERED = 2000  # clean images, so that the memory does not grow with their number
 
 
@@ -19,9 +21,8 @@ class Watched:
     """
 
     def __init__(self, purifier):
-        signature = [tf.TensorSpec((None, *purifier.image_shape), tf.float32)]
-        graph = tf.function(lambda images: purifier(images, training=False), signature)
-        self._purify = graph.get_concrete_function()
+        traced = trace_images(lambda images: purifier(images, training=False), purifier.image_shape)
+        self._purify = traced.get_concrete_function()
         self._clean, self._remembered = {}, 0
         self.reset()
 
