@@ -5,7 +5,12 @@ import tensorflow as tf
 
 from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.data.loading import validate_images
-from tfpurify.models.losses import UNSATURATED, margin_loss, require_gradient
+from tfpurify.models.losses import (
+    UNSATURATED,
+    margin_loss,
+    projection_error,
+    require_gradient,
+)
 
 
 class LatentSearch:
@@ -75,7 +80,7 @@ class LatentSearch:
         def look(z):
             found = self.generate(z)
             margin = margin_loss(self.target(found), labels, kappa=UNSATURATED)
-            return found, margin, tf.reduce_mean(tf.square(found - images), axis=(1, 2, 3))
+            return found, margin, projection_error(images, found)
 
         def keep(best, best_margin, found, margin, distance):
             is_better = (distance <= self.budget) & (margin < best_margin)

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfpurify.data.loading import validate_if_eager
+from tfpurify.models.losses import projection_error
 
 _PENALTY_WEIGHT = 10.0  # of a detector's penalty, whose unit is its threshold
 
@@ -142,7 +143,7 @@ def reconstruction_errors(purifier, images):
         purifier: A `Purifier`.
         images: `(batch, height, width, channels)` in [0, 1].
     """
-    return tf.reduce_mean(tf.square(purifier.differentiable(images) - images), axis=(1, 2, 3))
+    return projection_error(images, purifier.differentiable(images))
 
 
 def detector_penalty(purifier, threshold):

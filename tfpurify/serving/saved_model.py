@@ -19,6 +19,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfpurify.models.losses import projection_error
 from tfpurify.serving.decoding import check_images, decode_images, require_shape
 
 
@@ -255,7 +256,7 @@ def defence_outputs(purifier, classifier, images):
 
 def _purified(purifier, images):
     purified_images = purifier(images, training=False)
-    error = tf.reduce_mean(tf.square(purified_images - images), axis=(1, 2, 3))
+    error = projection_error(images, purified_images)
     return {"purified_images": purified_images, "reconstruction_error": error}
 
 
