@@ -51,7 +51,6 @@ def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
     ):
         assert words in text
     assert "93.3" not in text
-    assert "(A run that was resumed.)" in cards.results_text(tmp_path, [])
 
 
 @pytest.mark.parametrize(

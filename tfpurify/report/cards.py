@@ -1,7 +1,5 @@
 """A card for each model of the zoo: what it is, how it was made, what it does and does not do."""
 
-import textwrap
-
 from tfpurify.models import zoo
 from tfpurify.report.cells import rate_text, success_text
 from tfpurify.vocabulary import display, display_attack
@@ -32,8 +30,6 @@ _ROWS = (
     ("Bytes", "bytes"),
     ("SHA-256", "sha256"),
 )
-_WRAPPING = {"break_long_words": False, "break_on_hyphens": False}
-_RESULTS = ("accuracy", "purified_accuracy", "attack_success_rate")
 
 
 def cards(folder, records):
@@ -44,44 +40,6 @@ def cards(folder, records):
         records: The records of `results.jsonl`.
     """
     return {name: _card(name, entry, records) for name, entry in zoo.list_presets(folder).items()}
-
-
-def results_text(folder, records):
-    """Returns how each model of a zoo was made, how long that took and what came out of it.
-
-    Args:
-        folder: The zoo's folder; None for the repository's.
-        records: The records of `results.jsonl`; a prior's result stands there.
-    """
-    entries = zoo.list_presets(folder)
-    lines = []
-    for name, entry in entries.items():
-        texts = [entry["command"]]
-        if entry.get("note"):
-            texts.append(f"({entry['note']})")
-        wrapped = [line for text in texts for line in textwrap.wrap(text, 92, **_WRAPPING)]
-        lines += [name, *(f"    {line}" for line in wrapped)]
-        seconds = entry.get("cpu_seconds")
-        time = "processor time not measured" if seconds is None else f"{seconds / 60:.0f} min"
-        lines += [f"    {time}; {_result(entry, records)}"]
-    return "\n".join([*lines, _total_time(entries.values())])
-
-
-def _total_time(entries):
-    measured = [e["cpu_seconds"] for e in entries if e.get("cpu_seconds") is not None]
-    text = f"All together: {sum(measured) / 3600:.1f} h of processor time"
-    missing = len(entries) - len(measured)
-    return f"{text}, and {missing} models whose time was not measured" if missing else text
-
-
-def _result(entry, records):
-    for metric, value in (entry["validation"] or {}).items():
-        if metric in _RESULTS:
-            return f"validation {metric} {value:.4f}"
-    for record in _own_records(entry, records):
-        if record["purified_clean_accuracy"] is not None:
-            return f"test purified_clean_accuracy {record['purified_clean_accuracy']:.4f}"
-    return "not measured"
 
 
 def _card(name, entry, records):

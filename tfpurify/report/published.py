@@ -1,4 +1,4 @@
-"""What the repository shows of the zoo's records: README, figure, cards, presets' docstring."""
+"""What the repository shows of the zoo's records: README, figure, cards."""
 
 import functools
 import hashlib
@@ -10,14 +10,13 @@ from tfpurify.evaluation.diagnostics import ATTACKS_FILE, flagged, read_diagnost
 from tfpurify.evaluation.distances import DISTANCES_FILE, read_distances
 from tfpurify.evaluation.frontier import read_frontier, read_speed
 from tfpurify.files import write_aside
-from tfpurify.report.cards import cards, results_text
+from tfpurify.report.cards import cards
 from tfpurify.report.figures import figure_rates, origin_of
 from tfpurify.report.tables import tables_markdown
 
 RATES = "rates.png"
 _FRONTIER, _SPEED = "frontier.jsonl", "speed.json"
 _START, _END = "<!-- results:start -->", "<!-- results:end -->"
-_PRESETS_START, _PRESETS_END = "[zoo:start]", "[zoo:end]"
 
 
 def readme_with_results(text, records, **more):
@@ -31,15 +30,10 @@ def readme_with_results(text, records, **more):
     Raises:
         ValueError: If the markers are not there, each once and in order.
     """
-    return _replace(text, _START, tables_markdown(records, **more), _END)
-
-
-def _replace(text, start, results, end):
-    """Returns a text with results on the lines between two markers."""
-    if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
-        raise ValueError(f"The file must hold `{start}` and `{end}`, once each, in this order")
-    before, after = text.split(start)[0], text.split(end)[1]
-    return f"{before}{start}\n{results}\n{end}{after}"
+    if text.count(_START) != 1 or text.count(_END) != 1 or text.index(_END) < text.index(_START):
+        raise ValueError(f"The file must hold `{_START}` and `{_END}`, once each, in this order")
+    before, after = text.split(_START)[0], text.split(_END)[1]
+    return f"{before}{_START}\n{tables_markdown(records, **more)}\n{_END}{after}"
 
 
 def _differs(file, source):
@@ -51,8 +45,8 @@ def _differs(file, source):
     return 1
 
 
-def update_readme(readme, records_path, is_check=False, presets=None):
-    """Writes a README's results and figure, the zoo's cards and the presets' docstring.
+def update_readme(readme, records_path, is_check=False):
+    """Writes a README's results and figure and the zoo's cards.
 
     Args:
         readme: File whose results are updated.
@@ -60,7 +54,6 @@ def update_readme(readme, records_path, is_check=False, presets=None):
             each other now. The figure, `rates.png`, stands in its
             folder, and the cards of the models there, `NAME.md` each.
         is_check: Whether to compare, and change nothing.
-        presets: Python file whose docstring says how the zoo's models were made, or None.
 
     Returns:
         The exit status: 1 if something differs from the records.
@@ -73,10 +66,6 @@ def update_readme(readme, records_path, is_check=False, presets=None):
     found = flagged(stored, more["diagnostics"])
     text = readme.read_text(encoding="utf-8")
     texts = {readme: readme_with_results(text, found, **more)}
-    if presets:
-        text = Path(presets).read_text(encoding="utf-8")
-        made = results_text(folder, found)
-        texts[Path(presets)] = _replace(text, _PRESETS_START, made, _PRESETS_END)
     texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
     writers = {
         file: functools.partial(write_aside, file, expected)

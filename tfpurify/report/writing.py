@@ -50,7 +50,6 @@ __all__ = [
 
 _TITLE = "How much a purifier protects, and what it costs"
 _RECORDS = "saved_models/zoo/results.jsonl"
-_PRESETS = "tfpurify/training/presets.py"
 
 
 # What makes two records the same measurement.
@@ -194,9 +193,6 @@ def main():
 
     readme = flags.DEFINE_string("readme", "README.md", "File whose results are updated.")
     records = flags.DEFINE_string("records", _RECORDS, "JSON lines file with the records.")
-    presets = flags.DEFINE_string(
-        "presets", _PRESETS, "Python file whose docstring says how the zoo was made."
-    )
     check = flags.DEFINE_bool(
         "check", False, "Whether to change nothing, and exit 1 if they differ."
     )
@@ -214,7 +210,7 @@ def main():
             if output_dir.value:
                 more = read_beside(records.value)
                 write_report(output_dir.value, read_records(records.value), **more)
-            return update_readme(readme.value, records.value, check.value, presets.value)
+            return update_readme(readme.value, records.value, check.value)
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return 1
