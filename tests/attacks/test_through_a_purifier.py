@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.attacks.pgd import PGD
-from tfpurify.purifiers.base import Purifier
+from tfpurify.purifiers.base import CandidatePurifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
@@ -16,7 +16,7 @@ from tfpurify.vocabulary import GRADIENT_MODES
 SHAPE = (28, 28, 1)
 
 
-class Sealed(Purifier):
+class Sealed(CandidatePurifier):
     """Depends on a variable, and cannot be differentiated unnoticed."""
 
     image_shape = SHAPE

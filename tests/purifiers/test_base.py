@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfpurify.purifiers.base import (
-    Purifier,
+    CandidatePurifier,
     candidate_errors,
     identity_backward,
     select_nearest,
@@ -19,7 +19,7 @@ CANDIDATES = tf.constant(RNG.uniform(size=(3, 5, *SHAPE)), tf.float32)
 NEAREST = np.argmin(np.mean((CANDIDATES - IMAGES[:, None]) ** 2, axis=(2, 3, 4)), axis=1)
 
 
-class Constant(Purifier):
+class Constant(CandidatePurifier):
     """Proposes a black image and a white one, whatever comes in."""
 
     image_shape = SHAPE
@@ -106,4 +106,4 @@ def test_bad_images_are_refused(images, error, message):
 
 def test_a_purifier_without_candidates_says_so():
     with pytest.raises(NotImplementedError):
-        Purifier().candidates(IMAGES)
+        CandidatePurifier().candidates(IMAGES)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfpurify.purifiers.base import Purifier, candidate_errors, soft_min_weights
+from tfpurify.purifiers.base import CandidatePurifier, Purifier, candidate_errors, soft_min_weights
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.vocabulary import GRADIENT_MODES
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 IMAGES = tf.constant(RNG.uniform(0.2, 0.8, (3, *SHAPE)), tf.float32)
 
 
-class Contrast(Purifier):
+class Contrast(CandidatePurifier):
     """One candidate, a smooth function of the image."""
 
     image_shape = SHAPE
@@ -28,7 +28,7 @@ class Contrast(Purifier):
         return tf.sigmoid(6.0 * images - 3.0 + tf.roll(images, 1, axis=1))[:, None]
 
 
-class Templates(Purifier):
+class Templates(CandidatePurifier):
     """Ten candidates that do not depend on the image: the choice alone does."""
 
     image_shape = SHAPE
@@ -136,6 +136,12 @@ def test_truncated_needs_a_descent(puvae, small_classifier):
 def test_encoder_needs_one(puvae, small_classifier):
     with pytest.raises(ValueError, match="`gradient_mode='encoder'` needs a DefenseGAN with an"):
         PurifiedClassifier(puvae, small_classifier, "encoder")
+
+
+def test_soft_needs_candidates_to_mix(toy_classifier):
+    purifier = Purifier(name="plain")
+    with pytest.raises(ValueError, match="`gradient_mode='soft'` needs a CandidatePurifier"):
+        PurifiedClassifier(purifier, toy_classifier, "soft")
 
 
 def test_selection_needs_a_candidate_for_each_class(toy_classifier):

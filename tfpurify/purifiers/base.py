@@ -13,18 +13,8 @@ _PENALTY_WEIGHT = 10.0  # of a detector's penalty, whose unit is its threshold
 class Purifier(keras.Model):
     """Images -> images of the same shape, dtype and range [0, 1].
 
-    A subclass sets `image_shape` and implements `candidates(images)`: K proposals
-    `(batch, K, height, width, channels)` for each image, of which the nearest is returned.
+    A subclass sets `image_shape` and implements `call(images, training=False)`.
     """
-
-    def candidates(self, images):
-        """Returns the proposals `(batch, K, height, width, channels)`, float32 in [0, 1]."""
-        raise NotImplementedError
-
-    def call(self, images, training=False):
-        validate_if_eager(images, self.image_shape)
-        candidates = self.candidates(images)
-        return select_nearest(ops.cast(images, candidates.dtype), candidates)
 
     def differentiable(self, images):
         """Returns what `call` does, with the gradient of the mode `exact`.
@@ -33,6 +23,22 @@ class Purifier(keras.Model):
             images: `(batch, height, width, channels)`, float32 in [0, 1].
         """
         return self(images)
+
+
+class CandidatePurifier(Purifier):
+    """A purifier that makes several images of each, and returns the one nearest to it.
+
+    A subclass sets `image_shape` and implements `candidates`.
+    """
+
+    def candidates(self, images):
+        """Returns K proposals for each image, `(batch, K, height, width, channels)`, in [0, 1]."""
+        raise NotImplementedError
+
+    def call(self, images, training=False):
+        validate_if_eager(images, self.image_shape)
+        candidates = self.candidates(images)
+        return select_nearest(ops.cast(images, candidates.dtype), candidates)
 
 
 def candidate_errors(images, candidates):

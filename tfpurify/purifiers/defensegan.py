@@ -13,7 +13,7 @@ from tfpurify.data.loading import validate_if_eager
 from tfpurify.models import zoo
 from tfpurify.models.layers import require_preset
 from tfpurify.purifiers import descent
-from tfpurify.purifiers.base import Purifier
+from tfpurify.purifiers.base import CandidatePurifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.vocabulary import PROJECTORS
@@ -31,7 +31,7 @@ _TIMED_CALLS = 9
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class DefenseGAN(Purifier):
+class DefenseGAN(CandidatePurifier):
     """Replaces an image by the nearest image that a generator can make.
 
     Minimises the mean over pixels of (G(z) - x)^2 and keeps for each image the best iterate of its

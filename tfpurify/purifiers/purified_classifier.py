@@ -6,7 +6,12 @@ import tensorflow as tf
 from tfpurify.data.loading import get_spec, validate_if_eager
 from tfpurify.models.classifiers import Classifier
 from tfpurify.models.layers import freeze, require_preset
-from tfpurify.purifiers.base import identity_backward, selection_logits, soft_logits
+from tfpurify.purifiers.base import (
+    CandidatePurifier,
+    identity_backward,
+    selection_logits,
+    soft_logits,
+)
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.vocabulary import GRADIENT_MODES
@@ -76,6 +81,11 @@ class PurifiedClassifier(keras.Model):
         if gradient_mode == "encoder" and getattr(purifier, "encoder", None) is None:
             raise ValueError(
                 "`gradient_mode='encoder'` needs a DefenseGAN with an encoder. "
+                f"Received: purifier={purifier.name!r}"
+            )
+        if gradient_mode == "soft" and not isinstance(purifier, CandidatePurifier):
+            raise ValueError(
+                "`gradient_mode='soft'` needs a CandidatePurifier, whose candidates it mixes. "
                 f"Received: purifier={purifier.name!r}"
             )
         if gradient_mode == "selection" and not isinstance(purifier, PuVAE):

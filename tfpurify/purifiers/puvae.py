@@ -14,12 +14,12 @@ from tfpurify.models.layers import (
     require_at_most_32,
 )
 from tfpurify.models.replicas import apply_mean, own_step
-from tfpurify.purifiers.base import Purifier
+from tfpurify.purifiers.base import CandidatePurifier
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class PuVAE(Pretrained, Purifier):
+class PuVAE(Pretrained, CandidatePurifier):
     """Purifying variational autoencoder.
 
     Training reconstructs a clean image under its true label, and asks a frozen source classifier
