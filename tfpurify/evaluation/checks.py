@@ -58,7 +58,7 @@ def check_attack_moved(evaluation):
     """Flags an attack that returned the images it was given."""
     if evaluation.get("max_perturbation") != 0:
         return None
-    return "attack_moved_nothing: max |x' - x| is 0"
+    return "attack_moved_nothing: the images came back as they were"
 
 
 def check_budget_used(evaluation, share=0.5):
@@ -66,7 +66,7 @@ def check_budget_used(evaluation, share=0.5):
     largest, epsilon = evaluation.get("max_perturbation"), evaluation["epsilon"]
     if not largest or largest >= share * epsilon:
         return None
-    return f"budget_unused: max |x' - x| is {largest:.4g} of epsilon {epsilon:.4g}"
+    return f"budget_unused: the largest perturbation is {largest:.4g} of epsilon {epsilon:.4g}"
 
 
 def check_interval_width(evaluation, width=0.10):
