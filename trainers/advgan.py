@@ -171,8 +171,7 @@ def run_fn(fn_args):
         classifier,
         purifier,
         fields,
-        attack=model.generate,
-        epsilon=config["epsilon"],
+        attack=model,
         target_class=model.target_class,
     )
     run.export(saved_model.export_attack, model, is_serving=purifier is None)

@@ -118,7 +118,7 @@ def _attacks_on(defence, thresholds, epsilon, options):
     words = {"threat_model": "blind", "gradient_mode": None, "knows_detector": False, "seed": seed}
     advgans, _ = defences.load_advgans(blind, epsilon, options["output_dir"])
     for model in advgans.values():
-        yield {**words, "attack": "advgan"}, [model.generate], None
+        yield {**words, "attack": "advgan"}, [model], None
     yield {**words, "attack": "pgd"}, [PGD(defence.classifier, epsilon, steps, seed=seed)], limit
     mode = defence.modes[0]
     target = defence.target(mode)

@@ -94,8 +94,7 @@ def _measure(images, limit, source, classifier, attack, purifier):
         images.take(limit).batch(50),
         classifier,
         purifier=purifier,
-        attack=attack.generate,
-        epsilon=attack.epsilon,
+        attack=attack,
     )
     keys = ("attack_success_rate", "attack_success_rate_low", "attack_success_rate_high")
     return {

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.attacks.perturbation_generator import PerturbationGenerator
+from tfpurify.evaluation.rates import evaluate
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
 SHAPE = (28, 28, 1)
@@ -75,7 +76,7 @@ def test_stays_within_epsilon_and_the_range(classifier, batch, epsilon):
     model.generator.stack.layers[-2].kernel.assign(100.0 * model.generator.stack.layers[-2].kernel)
     images, labels = batch
     for inputs in (images, np.zeros_like(images), np.ones_like(images)):
-        adversarial_images = model.generate(inputs, labels).numpy()
+        adversarial_images = model(inputs, labels).numpy()
         assert adversarial_images.shape == inputs.shape
         assert adversarial_images.dtype == np.float32
         assert adversarial_images.min() >= 0 and adversarial_images.max() <= 1
@@ -83,7 +84,7 @@ def test_stays_within_epsilon_and_the_range(classifier, batch, epsilon):
     perturbation = np.abs(model.perturb(images))
     assert 0.99 * epsilon < perturbation.max() <= np.float32(epsilon)  # NumPy 1 compares as float64
     np.testing.assert_allclose(
-        model.generate(images), np.clip(images + model.perturb(images), 0, 1), atol=1e-6
+        model(images), np.clip(images + model.perturb(images), 0, 1), atol=1e-6
     )
 
 
@@ -95,6 +96,8 @@ def test_a_few_dozen_steps_fool_a_classifier(classifier, digits, moved):
     before = model.evaluate(images, labels, batch_size=100, verbose=0, return_dict=True)
     model.fit(images, labels, batch_size=50, epochs=4, verbose=0)
     after = model.evaluate(images, labels, batch_size=100, verbose=0, return_dict=True)
+    rates = evaluate([(images, labels)], classifier, attack=model)
+    assert rates["robust_accuracy"] == pytest.approx(after["robust_accuracy"])
     assert after["robust_accuracy"] < 0.8 * clean
     assert after["robust_accuracy"] < before["robust_accuracy"]
     assert after["attack_success_rate"] > before["attack_success_rate"] + 0.2
@@ -106,7 +109,7 @@ def test_a_targeted_attack_moves_images_towards_its_class(classifier, digits):
     images, labels = digits
 
     def share():
-        return np.mean(np.argmax(classifier(model.generate(images)), axis=1) == 8)
+        return np.mean(np.argmax(classifier(model(images)), axis=1) == 8)
 
     before = share()
     model.fit(images, labels, batch_size=50, epochs=4, verbose=0)
@@ -253,7 +256,7 @@ def test_any_callable_is_a_target(classifier, batch, tmp_path):
     path = tmp_path / "advgan.keras"
     model.save(path)
     loaded = keras.saving.load_model(path)
-    np.testing.assert_allclose(loaded.generate(batch[0]), model.generate(batch[0]), atol=1e-6)
+    np.testing.assert_allclose(loaded(batch[0]), model(batch[0]), atol=1e-6)
     with pytest.raises(ValueError, match="needs a `target`. Received: target=None"):
         loaded.train_step(batch)
 

@@ -121,7 +121,7 @@ def test_the_surrogate_learns_from_clean_and_adversarial_images(surrogate, class
     model.train_step(batch)
     (both,) = asked
     np.testing.assert_array_equal(both[:8], images)
-    np.testing.assert_allclose(both[8:], model.generate(images), atol=1e-5)
+    np.testing.assert_allclose(both[8:], model(images), atol=1e-5)
 
 
 def test_a_dynamic_attack_on_a_good_surrogate_fools_the_black_box(classifier, digits):

@@ -218,6 +218,19 @@ def test_adversarial_images_are_held_to_their_contract(attack, message):
         evaluate([BATCH], classifier, attack=attack, epsilon=0.2)
 
 
+def test_an_attack_brings_its_own_epsilon():
+    class Brighten:
+        epsilon = 0.2
+
+        def __call__(self, images, labels):
+            return brighten(images, labels)
+
+    whole = evaluate([BATCH], classifier, attack=brighten, epsilon=0.2)
+    result = evaluate([BATCH], classifier, attack=Brighten())
+    assert {**result, "wall_seconds": 0} == {**whole, "wall_seconds": 0}
+    assert evaluate([BATCH], classifier, attack=Brighten(), epsilon=0.5)["epsilon"] == 0.5
+
+
 @pytest.mark.parametrize("epsilon", [None, 0.0, 1.1])
 def test_an_attack_needs_an_epsilon(epsilon):
     with pytest.raises(ValueError, match=f"`epsilon` must be in .* Received: epsilon={epsilon}"):

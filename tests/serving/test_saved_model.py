@@ -299,7 +299,7 @@ def test_an_attack_leaves_its_target_behind(classifier, images, tmp_path):
     path = saved_model.export_attack(attack, tmp_path)
     loaded = tf.saved_model.load(str(path))
     outputs = loaded.signatures["serving_default"](tf.constant(images))
-    expected = attack.generate(images)
+    expected = attack(images)
     np.testing.assert_allclose(outputs["adversarial_images"], expected, atol=1e-6)
     size = 4 * attack.generator.count_params()
     assert size <= weight_bytes(path) < 1.01 * size + 10_000

@@ -70,7 +70,7 @@ def test_advgan_leaves_a_whole_run(workshop, options, name, threat_model, gradie
     bundle = tf.saved_model.load(str(workshop / "saved_models" / name / "1"))
     images = tf.random.uniform((3, 28, 28, 1))
     served = bundle.signatures["serving_default"](images=images)["adversarial_images"]
-    np.testing.assert_allclose(served, attack.generate(images), atol=1e-5)
+    np.testing.assert_allclose(served, attack(images), atol=1e-5)
 
 
 def test_advgan_trained_in_bfloat16_leaves_float32_and_keeps_its_bound(workshop):
@@ -81,7 +81,7 @@ def test_advgan_trained_in_bfloat16_leaves_float32_and_keeps_its_bound(workshop)
     assert attack.generator.stack.layers[0].compute_dtype == "float32"
     assert attack.target.classifier.compute_dtype == "float32"
     images = tf.random.uniform((3, 28, 28, 1))
-    distances = np.abs(attack.generate(images) - images)
+    distances = np.abs(attack(images) - images)
     assert 0 < distances.max() <= 0.02 + 1e-6
 
 

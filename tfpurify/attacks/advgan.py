@@ -43,7 +43,8 @@ class AdvGAN(AdversarialModel):
         bottleneck_channels: Of the generator.
         width: Of the generator.
 
-    Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
+    Inputs: images `(batch, height, width, channels)`, float32 in [0, 1]; and labels, as every
+    attack is given them, of which a trained AdvGAN needs none.
     Outputs: adversarial images, the same.
 
     Raises:
@@ -136,19 +137,9 @@ class AdvGAN(AdversarialModel):
         options = {"jit_compile": False, **kwargs}
         super().compile(generator_optimizer, discriminator_optimizer, **options)
 
-    def call(self, images, training=False):
-        return self._add(images, self.perturb(images, training=training))
-
-    def generate(self, images, labels=None):
-        """Returns adversarial images `(batch, height, width, channels)` in [0, 1].
-
-        Args:
-            images: `(batch, height, width, channels)`, float32 in [0, 1].
-            labels: Ignored: AdvGAN needs none once it is trained.
-        """
-        del labels
+    def call(self, images, labels=None, training=False):
         validate_if_eager(images, self.image_shape)
-        return self(images)
+        return self._add(images, self.perturb(images, training=training))
 
     def perturb(self, images, training=False):
         """Returns perturbations within [-epsilon, epsilon], before they are clipped."""

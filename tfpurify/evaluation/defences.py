@@ -175,7 +175,7 @@ def make_attacks(names, defence, settings, modes=None, advgans=()):
     found = {}
     for name in names:
         if name == "advgan":
-            found |= {f"advgan:{key}": model.generate for key, model in advgans.items()}
+            found |= {f"advgan:{key}": model for key, model in advgans.items()}
         elif name in NEEDS_NO_GRADIENT:
             found[name] = _make(name, defence, settings, None)
         else:

@@ -214,7 +214,7 @@ class Study:
         attack = self._part(cell.attacker)
         is_through_purifier = cell.threat_model == "whitebox" and cell.purifier != "none"
         mode = trained["gradient_mode"] if is_through_purifier else None
-        return attack.generate, attack.epsilon, {"gradient_mode": mode, "seed": trained["seed"]}
+        return attack, attack.epsilon, {"gradient_mode": mode, "seed": trained["seed"]}
 
     def _worst_case(self, cell):
         """Returns the AdvGANs on the defence and on the bare classifier, and PGD in all modes.

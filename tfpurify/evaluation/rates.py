@@ -116,7 +116,7 @@ def evaluate(
         classifier: The bare classifier, images -> logits. A Keras model or any callable.
         purifier: Optional, images -> images. A Keras model or any callable.
         attack: Optional, `attack(images, labels)` -> adversarial images.
-        epsilon: Bound that the attack is held to, in (0, 1]. Needed when there is one.
+        epsilon: Bound that the attack is held to, in (0, 1]; if None, the attack's own `epsilon`.
         target_class: Class that a targeted attack moves towards, an int in [0, num_classes), or
             None. With it `attack_success_rate` is the share classified as this class under attack,
             of the images with another label that the target gets right without the attack.
@@ -135,6 +135,8 @@ def evaluate(
             already purified; if images, perturbations or logits break their contract.
     """
     _require_plain_target(classifier, purifier)
+    if epsilon is None:
+        epsilon = getattr(attack, "epsilon", None)
     if attack is not None and not (epsilon is not None and 0 < epsilon <= 1):
         raise ValueError(
             f"`epsilon` must be in (0, 1] when there is an attack. Received: epsilon={epsilon}"

@@ -138,7 +138,7 @@ def export_attack(attack, folder):
     """
 
     def generate(images):
-        return {"adversarial_images": attack.generate(images)}
+        return {"adversarial_images": attack(images)}
 
     return export_model(attack, folder, {"serving_default": generate})
 
