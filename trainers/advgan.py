@@ -21,29 +21,19 @@ def build_model(config, spec, target, black_box, total_steps):
     from tfpurify.attacks.advgan import AdvGAN
     from tfpurify.attacks.distillation import DynamicAdvGAN
     from tfpurify.models.optimizers import Adam
-    from tfpurify.training import runner
+    from tfpurify.training import options, runner
 
-    arguments = (
-        "epsilon",
-        "adversarial_loss",
-        "gan_loss",
-        "alpha",
-        "beta",
-        "hinge_bound",
-        "kappa",
-        "bottleneck_channels",
-    )
-    options = {name: config[name] for name in arguments}
-    options["target_class"] = config["target_class"] if config["targeted"] else None
+    arguments = options.model_arguments("advgan", config)
+    arguments["target_class"] = config["target_class"] if config["targeted"] else None
     optimizers = [
         Adam(runner.cosine(config, total_steps)),
         Adam(runner.cosine(config, total_steps)),
     ]
     if config["blackbox"] == "dynamic":
-        model = DynamicAdvGAN(spec.image_shape, target, black_box, **options)
+        model = DynamicAdvGAN(spec.image_shape, target, black_box, **arguments)
         optimizers.append(Adam(runner.cosine(config, total_steps)))
     else:
-        model = AdvGAN(spec.image_shape, target, black_box, **options)
+        model = AdvGAN(spec.image_shape, target, black_box, **arguments)
     model.build()
     model.compile(*optimizers)
     return model

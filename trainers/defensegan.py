@@ -13,23 +13,15 @@ def build_model(config, spec, total_steps):
     """
     from tfpurify.models import optimizers
     from tfpurify.purifiers.dcgan import DCGAN
-    from tfpurify.training import runner
+    from tfpurify.training import options, runner
 
-    arguments = (
-        "latent_dim",
-        "width",
-        "gan_loss",
-        "critic_steps",
-        "gradient_penalty_weight",
-        "seed",
-    )
-    model = DCGAN(spec.image_shape, **{name: config[name] for name in arguments})
+    model = DCGAN(spec.image_shape, **options.model_arguments("defensegan", config))
     model.build()
     if config["gan_loss"] == "wgan-gp":
-        options = {"learning_rate": config["learning_rate"], "beta_1": 0.5, "beta_2": 0.9}
+        adam = {"learning_rate": config["learning_rate"], "beta_1": 0.5, "beta_2": 0.9}
     else:
-        options = {"learning_rate": runner.cosine(config, total_steps), "beta_1": 0.5}
-    model.compile(optimizers.Adam(**options), optimizers.Adam(**options))
+        adam = {"learning_rate": runner.cosine(config, total_steps), "beta_1": 0.5}
+    model.compile(optimizers.Adam(**adam), optimizers.Adam(**adam))
     return model
 
 

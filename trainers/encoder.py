@@ -14,14 +14,13 @@ def build_model(config, spec, generator, total_steps):
     """
     from tfpurify.models import optimizers
     from tfpurify.purifiers.latent_encoder import LatentEncoder
-    from tfpurify.training import runner
+    from tfpurify.training import options, runner
 
-    arguments = ("input_noise", "input_noise_period", "seed")
     model = LatentEncoder(
         spec.image_shape,
         generator.latent_dim,
         generator=generator,
-        **{name: config[name] for name in arguments},
+        **options.model_arguments("encoder", config),
     )
     model.build()
     model.compile(optimizer=optimizers.Adam(runner.cosine(config, total_steps)))

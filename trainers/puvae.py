@@ -5,15 +5,6 @@
 
 from trainers import _flags
 
-_ADVERSARIAL_ARGUMENTS = (
-    "epsilon",
-    "epsilon_warmup_steps",
-    "attack_steps",
-    "attacks_classifier",
-    "selection_weight",
-    "clean_weight",
-)
-
 
 def build_model(config, spec, classifier, total_steps):
     """Returns a compiled PuVAE.
@@ -27,28 +18,13 @@ def build_model(config, spec, classifier, total_steps):
     from tfpurify.models import optimizers
     from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
     from tfpurify.purifiers.puvae import PuVAE
-    from tfpurify.training import runner
+    from tfpurify.training import options, runner
 
-    arguments = [
-        "latent_dim",
-        "reconstruction_weight",
-        "kl_weight",
-        "classification_weight",
-        "classification_warmup_steps",
-        "noise_scale",
-        "input_noise",
-        "input_noise_period",
-        "classification_labels",
-        "batch_normalization",
-        "seed",
-    ]
-    if config["adversarial"]:
-        arguments += _ADVERSARIAL_ARGUMENTS
     model = (AdversarialPuVAE if config["adversarial"] else PuVAE)(
         spec.image_shape,
         num_classes=spec.num_classes,
         classifier=classifier,
-        **{name: config[name] for name in arguments},
+        **options.model_arguments("puvae", config),
     )
     model.build()
     model.compile(optimizer=optimizers.Adam(runner.cosine(config, total_steps)))
