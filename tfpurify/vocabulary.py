@@ -56,7 +56,7 @@ ADVERSARIAL_LOSSES = ("margin", "cross_entropy")
 GAN_LOSSES = ("least_squares", "log")
 
 # What is measured on what; every line of results begins with them.
-CELL_KEYS = (
+SETTING_KEYS = (
     "dataset",
     "data_source",
     "split",
@@ -68,7 +68,7 @@ CELL_KEYS = (
     "epsilon",
 )
 RECORD_KEYS = (
-    *CELL_KEYS,
+    *SETTING_KEYS,
     "gradient_mode",
     "seed",
     "clean_accuracy",

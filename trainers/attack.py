@@ -79,7 +79,7 @@ def attack(options):
     """
     from tfpurify.data import loading
     from tfpurify.evaluation import defences
-    from tfpurify.evaluation.diagnostics import flagged
+    from tfpurify.evaluation.diagnostics import with_derived_checks
     from tfpurify.vocabulary import STUDY_EPSILON
 
     defences.require_names(options["attack"], options["threat_model"])
@@ -104,7 +104,7 @@ def attack(options):
         if options["results_file"]:
             _write(Path(options["results_file"]), found, line)
         else:
-            found = flagged(found, lines)
+            found = with_derived_checks(found, lines)
         for flag in set(found[-1]["checks"]).difference(record["checks"]):
             logging.warning("Check raised: %s", flag)
         print(json.dumps(found[-1], indent=2))
@@ -248,7 +248,7 @@ def _write(path, found, line):
     lines = diagnostics.read_diagnostics(lines_path)
     older = records.read_records(path) if path.exists() else []
     older = [record for record in older if record not in found]
-    found[:] = diagnostics.flagged([*older, *found], lines)[len(older) :]
+    found[:] = diagnostics.with_derived_checks([*older, *found], lines)[len(older) :]
     update_records(path, found)
 
 

@@ -13,7 +13,11 @@ from tfpurify.evaluation.checks import (
     flag_names,
     run_checks,
 )
-from tfpurify.evaluation.comparisons import check_whitebox_strongest, compare_records, with_flags
+from tfpurify.evaluation.comparisons import (
+    check_whitebox_strongest,
+    compare_records,
+    with_pairwise_checks,
+)
 from tfpurify.vocabulary import DEFENSE_MODES
 
 CLEAN_RESULT = {
@@ -102,14 +106,14 @@ def test_a_second_record_raises_its_flag(record, other, flag):
     found = compare_records([record, other])
     assert [(flagged, name.split(":")[0]) for flagged, name in found] == expected
     stale = {**record, "checks": ["whitebox_below_blind: once", "few_images: still"]}
-    (flagged, untouched) = with_flags([stale, other])
+    (flagged, untouched) = with_pairwise_checks([stale, other])
     assert flag_names(flagged) == ("few_images", *[flag] * bool(flag))
     assert not untouched["checks"] and len(stale["checks"]) == 2
 
 
 def test_a_budget_of_one_that_fails_is_flagged_itself_and_at_smaller_budgets():
     whole = cell(rate=0.8, epsilon=1.0)
-    assert [flag_names(r) for r in with_flags([cell(rate=0.3), whole])] == [
+    assert [flag_names(r) for r in with_pairwise_checks([cell(rate=0.3), whole])] == [
         ("full_budget_fails",),
         ("full_budget_fails",),
     ]
@@ -173,9 +177,13 @@ ALL_MODES = [f"pgd:{mode}" for mode in DEFENSE_MODES["puvae"]]
 )
 def test_what_a_line_leaves_out_is_flagged_whenever_it_was_written(tried, checked, expected):
     record, line = searched(tried, **checked)
-    (found,) = diagnostics.flagged([{**record, "checks": ["modes_missing: once"]}], [line])
+    (found,) = diagnostics.with_derived_checks(
+        [{**record, "checks": ["modes_missing: once"]}], [line]
+    )
     assert flag_names(found) == expected
-    (unknown,) = diagnostics.flagged([{**record, "checks": ["modes_missing: once"]}], [])
+    (unknown,) = diagnostics.with_derived_checks(
+        [{**record, "checks": ["modes_missing: once"]}], []
+    )
     assert set(flag_names(unknown)) == {"modes_missing", "not_diagnosed"}
 
 

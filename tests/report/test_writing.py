@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfpurify.evaluation.diagnostics import flagged
+from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.evaluation.distances import make_distances
 from tfpurify.evaluation.rates import wilson_interval
 from tfpurify.evaluation.records import make_record, read_records, write_records
@@ -200,7 +200,7 @@ def test_report_holds_records_tables_and_figures(tmp_path, records):
         *("records.jsonl", "distances.jsonl", "report.md", "report.html"),
         *("rates.png", "trade_off.png", "images_mnist.png"),
     }
-    assert read_records(folder / "records.jsonl") == flagged(records, [])
+    assert read_records(folder / "records.jsonl") == with_derived_checks(records, [])
     text = (folder / "report.md").read_text()
     assert writing.tables_markdown(records) in text and "cifar10, not" in text
     for name in ("rates.png", "images_mnist.png"):

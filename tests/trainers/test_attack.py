@@ -3,7 +3,7 @@
 import pytest
 
 from tfpurify.evaluation.checks import flag_names
-from tfpurify.evaluation.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
+from tfpurify.evaluation.diagnostics import ATTACKS_FILE, read_diagnostics, with_derived_checks
 from tfpurify.evaluation.records import read_records
 from tfpurify.models import zoo
 from trainers import attack
@@ -64,7 +64,7 @@ def test_each_epsilon_has_its_record_and_a_budget_of_one_always_succeeds(tmp_pat
     small, whole = attack.attack({**OPTIONS, **options})
     assert small["attack_success_rate"] < whole["attack_success_rate"] == 1.0
     assert read_records(path) == [small, whole]
-    assert "not_diagnosed" in [flag_names(one) for one in flagged([small], [])][0]
+    assert "not_diagnosed" in [flag_names(one) for one in with_derived_checks([small], [])][0]
 
 
 def test_what_fails_with_a_budget_of_one_says_so_also_at_smaller_ones(tmp_path):

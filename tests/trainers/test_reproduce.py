@@ -19,7 +19,7 @@ from tfpurify.evaluation import (
     observed_purifier,
     retraining,
 )
-from tfpurify.evaluation.diagnostics import flagged
+from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.evaluation.distances import read_distances
 from tfpurify.evaluation.records import read_records
 from tfpurify.models import zoo
@@ -125,7 +125,7 @@ def test_every_cell_is_measured_once(report_of):
     }
     assert len(records) == len(cells)
     assert read_records(folder / "results.jsonl") == records
-    assert read_records(folder / "report" / "records.jsonl") == flagged(records, [])
+    assert read_records(folder / "report" / "records.jsonl") == with_derived_checks(records, [])
     names = {path.name for path in (folder / "report").iterdir()}
     assert names == {
         *("records.jsonl", "distances.jsonl", "report.md", "report.html", "rates.png"),

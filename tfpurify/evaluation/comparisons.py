@@ -159,7 +159,7 @@ def _compare(record, other):
         yield check_iterative_strongest(record, other)
 
 
-def with_flags(records):
+def with_pairwise_checks(records):
     """Returns copies of records with the flags that they raise beside each other now.
 
     What a record carries of a comparison that was made before is left out.

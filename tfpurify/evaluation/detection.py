@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from tfpurify.files import read_lines_of, replace_lines, write_json_lines
-from tfpurify.vocabulary import CELL_KEYS
+from tfpurify.vocabulary import SETTING_KEYS
 
 DETECTION_FILE = "detection.jsonl"
 FALSE_ALARMS = (0.01, 0.05)  # of clean validation images, at which thresholds are set
 DETECTION_KEYS = (
-    *CELL_KEYS,
+    *SETTING_KEYS,
     "gradient_mode",
     "seed",
     "knows_detector",
@@ -29,7 +29,7 @@ DETECTION_KEYS = (
     "versions",
 )
 _IDENTITY = (
-    *(key for key in CELL_KEYS if key not in ("data_source", "n")),
+    *(key for key in SETTING_KEYS if key not in ("data_source", "n")),
     *("gradient_mode", "seed", "knows_detector", "command"),
 )
 

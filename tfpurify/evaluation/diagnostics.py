@@ -15,18 +15,18 @@ from tfpurify.evaluation.checks import (
     check_modes,
     check_randomness,
 )
-from tfpurify.evaluation.comparisons import with_flags
+from tfpurify.evaluation.comparisons import with_pairwise_checks
 from tfpurify.files import read_lines_of, replace_lines, write_json_lines
 from tfpurify.vocabulary import (
-    CELL_KEYS,
     DEFENSE_MODES,
     ITERATIVE_ATTACKS,
     MEAN_SQUARED,
+    SETTING_KEYS,
 )
 
 ATTACKS_FILE = "attacks.jsonl"
 DIAGNOSTIC_KEYS = (
-    *CELL_KEYS,
+    *SETTING_KEYS,
     "gradient_mode",
     "seed",
     "num_steps",
@@ -43,7 +43,7 @@ DIAGNOSTIC_KEYS = (
 _UNDIAGNOSED = "not_diagnosed: no line of attacks.jsonl goes with it"
 _PARTLY = "not_diagnosed: its line of attacks.jsonl says nothing of "
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
-_CELL = tuple(key for key in CELL_KEYS if key not in ("data_source", "n"))
+_CELL = tuple(key for key in SETTING_KEYS if key not in ("data_source", "n"))
 _identity = itemgetter(*_CELL, "gradient_mode", "seed", "command")
 
 
@@ -104,7 +104,7 @@ def update_diagnostics(path, lines):
     write_json_lines(path, replace_lines(read_diagnostics(path), lines, _identity))
 
 
-def flagged(records, lines):
+def with_derived_checks(records, lines):
     """Returns copies of records with all flags that they raise beside each other and these lines.
 
     Args:
@@ -112,7 +112,7 @@ def flagged(records, lines):
         lines: Lines of diagnostics.
     """
     diagnosed = {_identity(line): line for line in lines}
-    found = with_flags(records)
+    found = with_pairwise_checks(records)
     for record in found:
         line = diagnosed.get(_identity(record))
         stale = ("not_diagnosed",) if line is None else ("not_diagnosed", "modes_missing")

@@ -7,11 +7,11 @@ priors are made from them.
 import numpy as np
 
 from tfpurify.files import read_lines_of, write_json_lines
-from tfpurify.vocabulary import CELL_KEYS
+from tfpurify.vocabulary import SETTING_KEYS
 
 DISTANCES_FILE = "distances.jsonl"
 DISTANCE_KEYS = (
-    *CELL_KEYS,
+    *SETTING_KEYS,
     "seed",
     "clean_mean",
     "adversarial_mean",

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tfpurify.evaluation.detection import DETECTION_FILE, read_detection
-from tfpurify.evaluation.diagnostics import ATTACKS_FILE, flagged, read_diagnostics
+from tfpurify.evaluation.diagnostics import ATTACKS_FILE, read_diagnostics, with_derived_checks
 from tfpurify.evaluation.distances import DISTANCES_FILE, read_distances
 from tfpurify.evaluation.frontier import read_frontier, read_speed
 from tfpurify.files import write_aside
@@ -63,7 +63,7 @@ def update_readme(readme, records_path, is_check=False):
     readme, folder = Path(readme), Path(records_path).parent
     more = read_beside(records_path)
     stored = read_records(records_path)
-    found = flagged(stored, more["diagnostics"])
+    found = with_derived_checks(stored, more["diagnostics"])
     text = readme.read_text(encoding="utf-8")
     texts = {readme: readme_with_results(text, found, **more)}
     texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}

@@ -1,7 +1,7 @@
 """The tables of the study, and all tables as text: aligned, Markdown or blocks of a page."""
 
 from tfpurify.evaluation.checks import MEANINGS, flag_names
-from tfpurify.evaluation.diagnostics import flagged
+from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.report import page
 from tfpurify.report.cells import (
     ATTACK_HEADER,
@@ -147,7 +147,7 @@ def tables_markdown(records, **more):
 
 def table_blocks(records, **more):
     """Returns what `tables_markdown` does as blocks of a page."""
-    records = flagged(records, more.get("diagnostics", ()))
+    records = with_derived_checks(records, more.get("diagnostics", ()))
     blocks = [*study_tables(records), *further_tables(records, **more)]
     for title, lines in _lists(records):
         blocks += [page.Paragraph(f"{title}:"), page.Listing(tuple(lines))]
@@ -156,7 +156,7 @@ def table_blocks(records, **more):
 
 def tables_text(records, **more):
     """Returns what `tables_markdown` does as aligned plain text."""
-    records = flagged(records, more.get("diagnostics", ()))
+    records = with_derived_checks(records, more.get("diagnostics", ()))
     blocks = []
     for table in (*study_tables(records), *further_tables(records, **more)):
         columns = zip(table.header, *table.rows, strict=True)

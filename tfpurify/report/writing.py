@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tfpurify.evaluation.diagnostics import flagged
+from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.evaluation.distances import write_distances
 from tfpurify.files import write_aside
 from tfpurify.report import page
@@ -90,7 +90,7 @@ def write_report(folder, records, image_rows=None, notes=(), **more):
     from tfpurify.evaluation.records import write_records
 
     folder, distances = require_writable(folder), more.get("distances", ())
-    records = flagged(records, more.get("diagnostics", ()))
+    records = with_derived_checks(records, more.get("diagnostics", ()))
     write_records(folder / "records.jsonl", records)
     write_distances(folder / DISTANCES_FILE, distances)
     blocks = [
