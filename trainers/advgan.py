@@ -139,8 +139,8 @@ def run_fn(fn_args):
     with run.scope(), run.precision():
         model = build()
     if config["warm_start"]:
-        name, command = trained_parts.attack_part(*warm)
-        _take_weights(model, trained_parts.load_part(name, run.output_dir, command))
+        part = trained_parts.attack_part(*warm)
+        _take_weights(model, trained_parts.load_part(part, run.output_dir))
     logs = run.train(
         model, _image_row(model, purifier, config["epsilon"]), best="attack_success_rate"
     )

@@ -156,7 +156,7 @@ def _measure(defence, modes, epsilon, batches, source, options):
         more = (options["output_dir"], options["advgans"], options["classifier"])
         advgans, missing = defences.load_advgans(defence, epsilon, *more)
         if options["defense"] not in vocabulary.BASELINES:
-            own, _ = defences.usual_advgans(defence, epsilon, options["classifier"])[0]
+            own = defences.usual_advgans(defence, epsilon, options["classifier"])[0].name
     attacks = defences.make_attacks(options["attack"], defence, settings, modes, advgans)
     search = WorstCase(attacks, defence.served)
     kept = _Kept(search)

@@ -37,8 +37,8 @@ def run_fn(fn_args):
 
     run = runner.Run("encoder", fn_args)
     config, classifier = run.config, run.classifier()
-    name, command = trained_parts.prior_part(config)
-    generator = trained_parts.load_part(name, run.output_dir, command).generator
+    prior = trained_parts.prior_part(config)
+    generator = trained_parts.load_part(prior, run.output_dir).generator
     total_steps = run.total_steps()
     with run.scope(), run.precision():
         model = build_model(config, run.spec, run.in_scope(generator), total_steps)

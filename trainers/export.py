@@ -136,7 +136,8 @@ def _defense(options):
         return defense, {}
     if defense == "defensegan" and projector != "reference":
         names = [
-            name for name, _ in trained_parts.purifier_parts("defensegan_fast", options["dataset"])
+            part.name
+            for part in trained_parts.purifier_parts("defensegan_fast", options["dataset"])
         ]
         is_there = all(trained_parts.is_trained(name, options["output_dir"]) for name in names)
         if is_there or projector == "fast":
@@ -199,7 +200,7 @@ def _card(name, parts, output_dir, flag):
     lines = [f"# {name}", "", "Made by:", "", f"    {provenance.command_line()}", ""]
     lines += [f"Versions: {versions}", "", "Parts:", ""]
     cards = []
-    for part, _ in parts:
+    for part in (part.name for part in parts):
         is_run = (Path(output_dir) / "runs" / part / "model.keras").exists()
         lines.append(f"- {part}, from {'a run' if is_run else 'the zoo'}")
         path = zoo.default_folder() / f"{part}.md"

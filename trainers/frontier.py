@@ -72,8 +72,8 @@ def frontier(options):
     source = loading.resolve_source(dataset, options["data_dir"], options["data_source"])
     images = loading.load_dataset(dataset, "validation", options["data_dir"], source)
     classifier = trained_parts.load_classifier(dataset, options["output_dir"])
-    name, command = trained_parts.attack_part(dataset, STUDY_EPSILON)
-    attack = trained_parts.load_part(name, options["output_dir"], command)
+    part = trained_parts.attack_part(dataset, STUDY_EPSILON)
+    attack = trained_parts.load_part(part, options["output_dir"])
     lines = []
     for run in options["runs"]:
         for settings, purifier in _purifiers(Path(run), options):

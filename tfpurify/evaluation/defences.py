@@ -15,6 +15,7 @@ from tfpurify.models.tracing import trace_classifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.training import trained_parts
+from tfpurify.training.naming import Part
 from tfpurify.vocabulary import (
     ATTACKS,
     BASELINES,
@@ -93,7 +94,7 @@ class Defence:
 
 def load_fast(dataset, output_dir=None):
     """Returns the fast projector of a data set's DefenseGAN, or None if its encoder is missing."""
-    names = [name for name, _ in trained_parts.purifier_parts("defensegan_fast", dataset)]
+    names = [part.name for part in trained_parts.purifier_parts("defensegan_fast", dataset)]
     if not all(trained_parts.is_trained(name, output_dir) for name in names):
         return None
     return trained_parts.load_purifier("defensegan_fast", dataset, output_dir)
@@ -264,7 +265,7 @@ def _latent_search(defence, settings):
 
 
 def usual_advgans(defence, epsilon, architecture=None):
-    """Returns the AdvGANs that an attacker trains: pairs of name and the command that does.
+    """Returns the AdvGANs that an attacker trains: as `naming.Part`s.
 
     Those on the defence, if he knows it and it is not one of ART's, and on the bare classifier; of
     a black box through surrogates.
@@ -304,12 +305,12 @@ def load_advgans(defence, epsilon, output_dir=None, more=(), architecture=None):
     """
     parts, missing = [], []
     for part in usual_advgans(defence, epsilon, architecture):
-        if trained_parts.is_trained(part[0], output_dir):
+        if trained_parts.is_trained(part.name, output_dir):
             parts.append(part)
         else:
-            missing.append(part[0])
-    parts += [(name, "python -m trainers.advgan") for name in more]
-    found = {name: trained_parts.load_part(name, output_dir, command) for name, command in parts}
+            missing.append(part.name)
+    parts += [Part(name, "advgan") for name in more]
+    found = {part.name: trained_parts.load_part(part, output_dir) for part in parts}
     for name, model in found.items():
         if not np.isclose(model.epsilon, epsilon):
             raise ValueError(

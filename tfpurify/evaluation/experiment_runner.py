@@ -303,7 +303,7 @@ class Study:
         if role not in self._loaded:
             part = self.parts[role]
             folder = self._folder_of(part)
-            self._loaded[role] = trained_parts.load_part(part.name, folder, part.command)
+            self._loaded[role] = trained_parts.load_part(part, folder)
         return self._loaded[role]
 
     def image_rows(self):

@@ -1,40 +1,15 @@
 """The study's experiments as data: the trained parts they need, in order, and the tables' cells."""
 
 import dataclasses
-import shlex
 
-from tfpurify.training import configuration, naming, presets
+from tfpurify.training import presets
+from tfpurify.training.naming import Part
 from tfpurify.vocabulary import (
     SMALL_EPSILON,
     STUDY_CLASSIFIERS,
     STUDY_EPSILON,
     TRANSFER_ARCHITECTURES,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A model that is trained once.
-
-    Args:
-        name: Of its run and of its entry in the zoo.
-        trainer: Which trainer makes it.
-        options: The trainer's flags, as pairs of name and value.
-    """
-
-    name: str
-    trainer: str
-    options: tuple
-
-    @property
-    def arguments(self):
-        """The trainer's command line after `python`."""
-        return ["-m", f"trainers.{self.trainer}", *(_flag(*option) for option in self.options)]
-
-    @property
-    def command(self):
-        """What a user types to train it."""
-        return shlex.join(["python", *self.arguments])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,13 +185,5 @@ def parts(dataset, is_with_transfer=False):
     """
     found = {}
     for role, (trainer, special) in _trainings(dataset, is_with_transfer).items():
-        options = {"dataset": dataset, **special}
-        name = naming.run_name(trainer, configuration.resolve(trainer, options))
-        found[role] = Part(name, trainer, tuple(options.items()))
+        found[role] = Part.of(trainer, {"dataset": dataset, **special})
     return found
-
-
-def _flag(name, value):
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no{name}"
-    return f"--{name}={value}"

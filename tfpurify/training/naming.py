@@ -1,7 +1,47 @@
 """What a configuration is called: its run, its threat model, its attack, its purifier."""
 
+import dataclasses
+import shlex
+
 from tfpurify.training import configuration, presets
 from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A model that is trained once, and what trains it.
+
+    Args:
+        name: Of its run and of its entry in the zoo.
+        trainer: Which trainer makes it.
+        options: The trainer's flags, as pairs of name and value.
+    """
+
+    name: str
+    trainer: str
+    options: tuple = ()
+
+    @classmethod
+    def of(cls, trainer, options):
+        """Returns what a trainer makes with these options, by flag name."""
+        name = run_name(trainer, configuration.resolve(trainer, options))
+        return cls(name, trainer, tuple(options.items()))
+
+    @property
+    def arguments(self):
+        """The trainer's command line after `python`."""
+        return ["-m", f"trainers.{self.trainer}", *(_flag(*option) for option in self.options)]
+
+    @property
+    def command(self):
+        """What a user types to train it."""
+        return shlex.join(["python", *self.arguments])
+
+
+def _flag(name, value):
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"
 
 
 def run_name(trainer, config):

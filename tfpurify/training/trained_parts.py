@@ -7,53 +7,48 @@ from absl import logging
 
 from tfpurify.data import loading
 from tfpurify.models import zoo
-from tfpurify.training import configuration, naming, presets
+from tfpurify.training import presets
+from tfpurify.training.naming import Part
 from tfpurify.vocabulary import BASELINES, STUDY_CLASSIFIERS
 
 
 def classifier_part(dataset, architecture=None):
-    """Returns the name of a classifier and the command that trains it."""
+    """Returns a classifier as a `Part`; the study's for the data set unless another is named."""
     architecture = architecture or STUDY_CLASSIFIERS[dataset]
-    return _name_and_command("classifier", {"dataset": dataset, "classifier": architecture})
+    return Part.of("classifier", {"dataset": dataset, "classifier": architecture})
 
 
 def purifier_parts(defense, dataset):
-    """Returns what a purifier is made from: pairs of name and the command that trains it.
+    """Returns the `Part`s that a purifier is made from.
 
     The fast projector is made from its encoder and from the prior that this was trained with.
     """
     trainer, options = presets.PURIFIER_PARTS[defense]
     options = {"dataset": dataset, **options}
-    part = _name_and_command(trainer, options)
+    part = Part.of(trainer, options)
     return [part, prior_part(options)] if trainer == "encoder" else [part]
 
 
 def prior_part(options):
-    """Returns the name of an encoder's prior and the command that trains it."""
+    """Returns an encoder's prior as a `Part`."""
     names = ("dataset", "gan_loss", "width")
-    return _name_and_command("defensegan", {k: options[k] for k in names if k in options})
-
-
-def _name_and_command(trainer, options):
-    name = naming.run_name(trainer, configuration.resolve(trainer, options))
-    flags = " ".join(f"--{flag}={value}" for flag, value in options.items())
-    return name, f"python -m trainers.{trainer} {flags}"
+    return Part.of("defensegan", {k: options[k] for k in names if k in options})
 
 
 def attack_part(dataset, epsilon, classifier=None, defense="none"):
-    """Returns the name of the whitebox attack on a defense and the command that trains it."""
+    """Returns the whitebox attack on a defence as a `Part`."""
     options = {"dataset": dataset, "epsilon": epsilon}
     if defense != "none":
         options |= {"defense": defense, "whitebox": True}
     if classifier is not None:
         options["classifier"] = classifier
-    return _name_and_command("advgan", options)
+    return Part.of("advgan", options)
 
 
 def blackbox_part(dataset, epsilon, distillation):
-    """Returns the name of an attack through a surrogate and the command that trains it."""
+    """Returns an attack through a surrogate as a `Part`."""
     options = {"dataset": dataset, "epsilon": epsilon, "blackbox": distillation}
-    return _name_and_command("advgan", options)
+    return Part.of("advgan", options)
 
 
 def is_trained(name, output_dir):
@@ -69,15 +64,15 @@ def require_parts(parts, output_dir):
     """Checks that parts are trained, before anything is loaded or written.
 
     Args:
-        parts: Pairs of name and command.
+        parts: `Part`s.
         output_dir: As for `load_part`.
 
     Raises:
         ValueError: If any is in neither place; names the commands that train all that are missing.
     """
-    missing = [(name, command) for name, command in parts if not is_trained(name, output_dir)]
+    missing = [part for part in parts if not is_trained(part.name, output_dir)]
     if missing:
-        names, commands = zip(*missing, strict=True)
+        names, commands = ([getattr(part, key) for part in missing] for key in ("name", "command"))
         raise ValueError(
             f"{' and '.join(names)} must be trained first, or be in the zoo. Train with: "
             f"{' and then '.join(commands)}. Received: neither in "
@@ -98,18 +93,18 @@ def describe(name, output_dir):
     return zoo.describe(name)
 
 
-def load_part(name, output_dir, command):
+def load_part(part, output_dir):
     """Returns a trained model.
 
     Args:
-        name: Name of the run or of the zoo's entry.
+        part: A `Part`.
         output_dir: Folder whose `runs/NAME/model.keras` goes before the zoo; None for the zoo only.
-        command: What trains it, for the error.
 
     Raises:
         ValueError: If it is in neither.
     """
-    require_parts([(name, command)], output_dir)
+    require_parts([part], output_dir)
+    name = part.name
     if output_dir is not None and _path(name, output_dir).exists():
         logging.info("%s comes from %s", name, _path(name, output_dir))
         if name in zoo.available():
@@ -121,8 +116,7 @@ def load_part(name, output_dir, command):
 
 def load_classifier(dataset, output_dir=None, architecture=None):
     """Returns a trained classifier; the study's for the data set unless another is named."""
-    name, command = classifier_part(dataset, architecture)
-    return load_part(name, output_dir, command)
+    return load_part(classifier_part(dataset, architecture), output_dir)
 
 
 def load_purifier(defense, dataset, output_dir=None, **descent):
@@ -143,7 +137,7 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
         return ARTPurifier(defense, loading.get_spec(dataset).image_shape)
     parts = purifier_parts(defense, dataset)
     require_parts(parts, output_dir)
-    loaded = [load_part(name, output_dir, command) for name, command in parts]
+    loaded = [load_part(part, output_dir) for part in parts]
     return as_purifier(*loaded, **descent)
 
 
