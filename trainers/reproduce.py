@@ -5,6 +5,26 @@ from absl import flags, logging
 from tfpurify import vocabulary
 from trainers import _flags
 
+_NEXT = """Next:
+    python -m trainers.reproduce --thorough                     more images, every gradient mode
+    python -m trainers.attack --dataset=mnist --defense=puvae   other attacks, other budgets
+    python -m trainers.export --dataset=mnist --defense=puvae   a bundle to serve"""
+# What is taken where a flag is not given.
+_SHORT = {
+    "limit": 200,
+    "defensegan_limit": 8,
+    "prior_limit": 4,
+    "worst_case_steps": 10,
+    "worst_case_limit": 32,
+}
+_THOROUGH = {
+    "limit": None,
+    "defensegan_limit": 100,
+    "prior_limit": 25,
+    "worst_case_steps": 20,
+    "worst_case_limit": 64,
+}
+
 
 def define_flags():
     """Defines the flags and returns their names; only `main` calls this."""
@@ -25,18 +45,29 @@ def define_flags():
         None,
         "Purifiers whose cells are measured, `none` among them; all if not given.",
     )
-    flags.DEFINE_integer("limit", None, "Cap on the test images of each cell.", lower_bound=1)
+    flags.DEFINE_bool(
+        "thorough",
+        False,
+        "Whether to measure on many images and through every gradient mode, which takes about 20 "
+        "minutes on two cores; else a few, and the shipped figures stand beside them.",
+    )
+    flags.DEFINE_integer(
+        "limit",
+        None,
+        "Cap on the test images of each experiment; 200 if not given, none if --thorough.",
+        lower_bound=1,
+    )
     flags.DEFINE_integer(
         "defensegan_limit",
-        100,
-        "Cap on the test images of the cells behind DefenseGAN, whose 200 descent steps from 10 "
-        "starts cost a few tenths of a second an image on two cores.",
+        None,
+        "Cap on the test images behind DefenseGAN, whose 200 descent steps from 10 starts cost a "
+        "few tenths of a second an image on two cores; 8, or 100 if --thorough.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
         "prior_limit",
-        25,
-        "Cap on the test images of the cells behind DefenseGAN's other priors.",
+        None,
+        "Cap on the test images behind DefenseGAN's other priors; 4, or 25 if --thorough.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
@@ -51,13 +82,17 @@ def define_flags():
     flags.DEFINE_integer("pgd_limit", 200, "Cap on the test images of PGD rows.", lower_bound=1)
     flags.DEFINE_integer(
         "worst_case_steps",
-        20,
-        "PGD's steps in each gradient mode of the worst case, which AdvGAN's are in too; 0: none. "
-        "`python -m trainers.attack` has more attacks.",
+        None,
+        "PGD's steps in the worst case, which AdvGAN's images are in too; 0: none. 10 through the "
+        "strongest gradient mode, or 20 through each if --thorough. `python -m trainers.attack` "
+        "has more attacks.",
         lower_bound=0,
     )
     flags.DEFINE_integer(
-        "worst_case_limit", 32, "Cap on the test images of the worst case.", lower_bound=1
+        "worst_case_limit",
+        None,
+        "Cap on the test images of the worst case; 32, or 64 if --thorough.",
+        lower_bound=1,
     )
     flags.DEFINE_bool(
         "transfer",
@@ -98,52 +133,79 @@ def reproduce(options):
         OSError: If the output folder cannot be written.
     """
     from tfpurify.evaluation import experiment_runner, retraining
+    from tfpurify.report import overview, writing
+
+    is_retraining = options["retrain"]
+    usual = _THOROUGH if options["thorough"] else _SHORT
+    options = {
+        **options,
+        **{name: usual[name] for name in usual if options[name] is None},
+        "data_source": options["data_source"] or ("auto" if is_retraining else "embedded"),
+    }
+    _require_purifiers(options)
+    _require_modes(options)
+    writing.require_writable(options["output_dir"])
+    shipped = _shipped_records()
+    datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
+    found, moved, image_rows, notes = [], [], {}, []
+    print(overview.LEGEND, "", overview.line(overview.HEADER), sep="\n", flush=True)
+    for dataset in datasets:
+        if is_retraining:
+            retraining.retrain(dataset, options)
+        runner = experiment_runner.ExperimentRunner(dataset, options)
+        missing = runner.parts.missing()
+        if missing:
+            notes.append(_missing_note(dataset, missing, options))
+            logging.warning("%s: %d parts are not in the zoo yet", dataset, len(missing))
+
+        def show(purifier, records, dataset=dataset):
+            row = overview.overview_row(dataset, purifier, records, shipped)
+            print(overview.line(row), flush=True)
+
+        found_here = runner.run(show)
+        if found_here:
+            found += found_here
+            moved += runner.distances
+            image_rows[dataset] = runner.image_rows()
+            if dataset != datasets[-1]:
+                _write(options, datasets, found, image_rows, notes, moved)
+    if not found:
+        print("\n\n".join(notes))
+        raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
+    folder = _write(options, datasets, found, image_rows, notes, moved)
+    print("", f"The report: {folder / 'report.html'}", *notes, _NEXT, sep="\n")
+    return found
+
+
+def _write(options, datasets, found, image_rows, notes, moved):
+    """Writes the report of what is measured so far; returns its folder."""
     from tfpurify.models import zoo
     from tfpurify.report import writing
     from tfpurify.report.published import read_beside
 
-    options = {**options}
-    is_retraining = options["retrain"]
-    options["data_source"] = options["data_source"] or ("auto" if is_retraining else "embedded")
-    _require_purifiers(options)
-    _require_modes(options)
-    writing.require_writable(options["output_dir"])
-    datasets = vocabulary.DATASETS if options["dataset"] == "all" else (options["dataset"],)
-    found, moved, image_rows, notes = [], [], {}, []
-    for dataset in datasets:
-        if is_retraining:
-            retraining.retrain(dataset, options)
-        study = experiment_runner.Study(dataset, options)
-        missing = study.missing()
-        if missing:
-            notes.append(_missing_note(dataset, missing, options))
-            logging.warning("%s: %d parts are not in the zoo yet", dataset, len(missing))
-        found_here = study.run()
-        if found_here:
-            found += found_here
-            moved += study.distances
-            image_rows[dataset] = study.image_rows()
-    if not found:
-        print("\n\n".join(notes))
-        raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
     more = {
         name: [line for line in lines if line["dataset"] in datasets]
         for name, lines in read_beside(zoo.default_folder() / "results.jsonl").items()
     }
     more["distances"] = moved
-    folder = writing.write_report(options["output_dir"], found, image_rows, notes, **more)
-    print("\n\n".join([writing.tables_text(found, **more), *notes]))
-    logging.info("The report is in %s", folder / "report.html")
-    return found
+    return writing.write_report(options["output_dir"], found, image_rows, notes, **more)
+
+
+def _shipped_records():
+    from tfpurify.evaluation.records import read_records
+    from tfpurify.models import zoo
+
+    path = zoo.default_folder() / "results.jsonl"
+    return read_records(path) if path.exists() else []
 
 
 def _require_purifiers(options):
     from tfpurify.evaluation import experiments
 
     known = {
-        cell.purifier
+        experiment.purifier
         for dataset in vocabulary.DATASETS
-        for cell in experiments.cells(dataset, options["transfer"])
+        for experiment in experiments.advgan_experiments(dataset, options["transfer"])
     }
     unknown = sorted(set(options["purifiers"] or known) - known)
     if unknown:

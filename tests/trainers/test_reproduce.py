@@ -14,13 +14,13 @@ from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.data.loading import get_spec
 from tfpurify.evaluation import (
     comparisons,
-    experiment_runner,
     experiments,
     observed_purifier,
     retraining,
 )
 from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.evaluation.distances import read_distances
+from tfpurify.evaluation.experiment_runner import ExperimentRunner
 from tfpurify.evaluation.records import read_records
 from tfpurify.models import zoo
 from tfpurify.models.classifiers import build_classifier
@@ -31,7 +31,7 @@ from tfpurify.report import writing
 from tfpurify.training import configuration
 from trainers import reproduce
 
-ATTACKERS = sorted({cell.attacker for cell in experiments.STUDY_CELLS} - {None})
+ATTACKERS = sorted({cell.attacker for cell in experiments.STUDY_EXPERIMENTS} - {None})
 OPTIONS = {
     "dataset": "mnist",
     "purifiers": None,
@@ -41,6 +41,7 @@ OPTIONS = {
     "defensegan_limit": 2,
     "prior_limit": 1,
     "transfer": False,
+    "thorough": True,
     "pgd_steps": 0,
     "pgd_limit": 2,
     "pgd_modes": None,
@@ -167,7 +168,7 @@ def test_clean_images_are_purified_once(digits):
         def __call__(self, images, training=False):
             return images
 
-    purifier = observed_purifier.Watched(Counting())
+    purifier = observed_purifier.ObservedPurifier(Counting())
     traced = purifier._purify
     purifier._purify = lambda images: counts.update(calls=1) or traced(images)
     images, labels = digits[0][:4], digits[1][:4]
@@ -184,7 +185,7 @@ def test_defensegan_is_evaluated_with_the_whole_descent(tiny_zoo, monkeypatch):
     monkeypatch.setattr(
         DefenseGAN, "build", lambda self, shape=None: made.append(self) or setattr(self, "built", 1)
     )
-    experiment_runner.Study("mnist", OPTIONS)._purifier("defensegan")
+    ExperimentRunner("mnist", OPTIONS).parts.purifier("defensegan")
     assert [(purifier.num_steps, purifier.num_restarts) for purifier in made] == [(200, 10)]
 
 
@@ -199,15 +200,19 @@ def test_a_whitebox_attack_below_a_blind_one_is_flagged(report_of):
 
 def test_a_record_is_on_file_before_the_next_cell_begins(tiny_zoo, tmp_path, monkeypatch):
     monkeypatch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
-    path, begun, measure = tmp_path / "results.jsonl", [], experiment_runner.Study._measure
+    path, begun, measure = (
+        tmp_path / "results.jsonl",
+        [],
+        ExperimentRunner._measure,
+    )
 
-    def interrupted(self, cell, mode):
+    def interrupted(self, experiment, mode):
         if begun:
             raise KeyboardInterrupt
-        begun.append(cell)
-        return measure(self, cell, mode)
+        begun.append(experiment)
+        return measure(self, experiment, mode)
 
-    monkeypatch.setattr(experiment_runner.Study, "_measure", interrupted)
+    monkeypatch.setattr(ExperimentRunner, "_measure", interrupted)
     options = {**OPTIONS, "output_dir": tmp_path, "results_file": path, "purifiers": ["puvae"]}
     with pytest.raises(KeyboardInterrupt):
         reproduce.reproduce(options)
@@ -225,11 +230,11 @@ def test_the_transfer_matrix_takes_shipped_parts_from_the_zoo(tiny_zoo, tmp_path
     for name in ("cnn_mnist", "a_mnist"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "model.keras").write_text("")
-    study = experiment_runner.Study("mnist", {**OPTIONS, "transfer": True, "output_dir": tmp_path})
-    assert "a_mnist" not in [part.name for part in study.missing()]
-    assert study._part("classifier").count_params() > 0  # the empty file would be an error
+    study = ExperimentRunner("mnist", {**OPTIONS, "transfer": True, "output_dir": tmp_path})
+    assert "a_mnist" not in [part.name for part in study.parts.missing()]
+    assert study.parts.load("classifier").count_params() > 0  # the empty file would be an error
     with pytest.raises(ValueError, match="a_mnist"):
-        study._part("classifier_a")
+        study.parts.load("classifier_a")
 
 
 def test_missing_parts_are_named_and_the_rest_is_measured(tiny_zoo, tmp_path, monkeypatch, capsys):
@@ -245,8 +250,42 @@ def test_missing_parts_are_named_and_the_rest_is_measured(tiny_zoo, tmp_path, mo
     assert "mnist, not in the zoo yet: puvae_mnist" in printed
     assert "python -m trainers.advgan --dataset=mnist --defense=puvae --whitebox" in printed
     assert "cifar10, not in the zoo yet: vgg13_cifar10" in printed
-    assert "study 90.6" in printed
+    assert "The report: " in printed and "study" not in printed  # the report has the tables
     assert "cifar10, not in the zoo yet" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_purifiers_row_is_printed_before_the_next_ones_experiments(
+    tiny_zoo, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
+    measure, printed = ExperimentRunner._measure, {}
+
+    def watched(self, experiment, mode):
+        printed.setdefault(experiment.purifier, capsys.readouterr().out)
+        return measure(self, experiment, mode)
+
+    monkeypatch.setattr(ExperimentRunner, "_measure", watched)
+    options = {**OPTIONS, "output_dir": tmp_path, "purifiers": ["none", "puvae"]}
+    records = reproduce.reproduce(options)
+    clean = next(r["clean_accuracy"] for r in records if r["threat_model"] == "none")
+    assert printed["none"].splitlines()[-1].startswith("Data set")
+    assert printed["puvae"].startswith("MNIST          no purifier")
+    assert f"{100 * clean:.1f}" in printed["puvae"]
+
+
+def test_the_short_job_measures_less_and_says_so(tiny_zoo, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPURIFY_ZOO", str(tiny_zoo))
+    names = ("limit", "defensegan_limit", "prior_limit", "worst_case_steps", "worst_case_limit")
+    options = {**OPTIONS, **dict.fromkeys(names), "output_dir": tmp_path, "thorough": False}
+    short = {**reproduce._SHORT, "limit": 5, "worst_case_limit": 2, "worst_case_steps": 1}
+    monkeypatch.setattr(reproduce, "_SHORT", short)
+    records = reproduce.reproduce({**options, "purifiers": ["puvae"]})
+    assert {r["n"] for r in records} == {5, 2}
+    (worst,) = (
+        r for r in records if (r["attack"], r["threat_model"]) == ("worst_case", "whitebox")
+    )
+    assert worst["gradient_mode"] == "soft"
+    assert any(flag.startswith("modes_missing") for flag in worst["checks"])
 
 
 def test_without_any_part_it_fails_and_says_what_trains_them(tmp_path, monkeypatch, capsys):
@@ -260,7 +299,9 @@ def test_without_any_part_it_fails_and_says_what_trains_them(tmp_path, monkeypat
 def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(
-        experiment_runner.Study, "run", lambda self: pytest.fail("the work was begun")
+        ExperimentRunner,
+        "run",
+        lambda self, show: pytest.fail("the work was begun"),
     )
     with pytest.raises(OSError, match="`output_dir` must be a writable folder"):
         reproduce.reproduce({**OPTIONS, "output_dir": tmp_path / "file" / "report"})
@@ -322,7 +363,9 @@ def test_the_transfer_matrix_adds_its_parts_and_cells():
     ]
     names = [part.name for part in whole.values()]
     assert len(set(names)) == len(names)
-    cells = set(experiments.cells("mnist", True)) - set(experiments.cells("mnist"))
+    cells = set(experiments.advgan_experiments("mnist", True)) - set(
+        experiments.advgan_experiments("mnist")
+    )
     blind = {(c.purifier, c.architecture) for c in cells if c.threat_model == "blind"}
     sources, targets = ("puvae_cnn", "puvae_a", "puvae_b"), (None, "a", "b")
     assert blind == {(source, target) for source in sources for target in targets}
@@ -331,7 +374,7 @@ def test_the_transfer_matrix_adds_its_parts_and_cells():
 
 def test_every_cell_of_cifar10_has_its_parts_at_both_budgets():
     parts = experiments.parts("cifar10")
-    for cell in experiments.cells("cifar10") + experiments.pgd_cells("cifar10"):
+    for cell in experiments.advgan_experiments("cifar10") + experiments.pgd_experiments("cifar10"):
         assert set(cell.roles) <= set(parts)
     assert parts["whitebox_puvae_small"].name == "advgan_cifar10_whitebox_puvae_eps8"
     assert "--epsilon=0.03137254901960784" in parts["whitebox_puvae_small"].command

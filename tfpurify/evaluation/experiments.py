@@ -1,4 +1,4 @@
-"""The study's experiments as data: the trained parts they need, in order, and the tables' cells."""
+"""The study's experiments as data, and the trained parts they need, in order."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ from tfpurify.vocabulary import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
+class Experiment:
+    """What is measured at once: one attacker on one defence; it becomes one record.
 
     Args:
         threat_model: As in a record.
@@ -40,7 +40,7 @@ class Cell:
 
     @property
     def roles(self):
-        """The trained parts that the cell needs."""
+        """The trained parts that the experiment needs."""
         purifier = None if self.purifier == "none" else self.purifier
         prior = "defensegan" if purifier == "defensegan_fast" else None
         return [role for role in (self.classifier, purifier, prior, self.attacker) if role]
@@ -49,20 +49,20 @@ class Cell:
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
 _ADVERSARIAL_DATASETS = ("mnist", "fashion_mnist")  # whose adversarial PuVAEs are shipped
 
-STUDY_CELLS = (
-    Cell("none", "none", "none"),
-    Cell("blackbox", "none", "advgan_static", "blackbox_static"),
-    Cell("blackbox", "none", "advgan_dynamic", "blackbox_dynamic"),
-    Cell("blind", "puvae", "advgan", "whitebox_none"),
-    Cell("blind", "defensegan", "advgan", "whitebox_none"),
-    Cell("whitebox", "none", "advgan", "whitebox_none"),
-    Cell("whitebox", "puvae", "advgan", "whitebox_puvae"),
-    Cell("whitebox", "defensegan", "advgan", "whitebox_defensegan"),
+STUDY_EXPERIMENTS = (
+    Experiment("none", "none", "none"),
+    Experiment("blackbox", "none", "advgan_static", "blackbox_static"),
+    Experiment("blackbox", "none", "advgan_dynamic", "blackbox_dynamic"),
+    Experiment("blind", "puvae", "advgan", "whitebox_none"),
+    Experiment("blind", "defensegan", "advgan", "whitebox_none"),
+    Experiment("whitebox", "none", "advgan", "whitebox_none"),
+    Experiment("whitebox", "puvae", "advgan", "whitebox_puvae"),
+    Experiment("whitebox", "defensegan", "advgan", "whitebox_defensegan"),
 )
-_SMALL_EPSILON_CELLS = tuple(
-    dataclasses.replace(cell, attacker=f"{cell.attacker}_small")
-    for cell in STUDY_CELLS
-    if cell.attacker not in (None, "blackbox_dynamic")
+_SMALL_EPSILON_EXPERIMENTS = tuple(
+    dataclasses.replace(experiment, attacker=f"{experiment.attacker}_small")
+    for experiment in STUDY_EXPERIMENTS
+    if experiment.attacker not in (None, "blackbox_dynamic")
 )
 
 _STUDY_TRAININGS = {
@@ -79,53 +79,55 @@ _STUDY_TRAININGS = {
 }
 
 
-def cells(dataset, is_with_transfer=False):
-    """Returns the cells that are measured on a data set: the study's seven, then ours."""
+def advgan_experiments(dataset, is_with_transfer=False):
+    """Returns the experiments that are measured on a data set: the study's seven, then ours."""
     found = [
-        *STUDY_CELLS,
-        Cell("blind", "defensegan_fast", "advgan", "whitebox_none"),
-        Cell("whitebox", "defensegan_fast", "advgan", "whitebox_defensegan_fast"),
-        Cell("blind", "defensegan_wgan", "advgan", "whitebox_none"),
+        *STUDY_EXPERIMENTS,
+        Experiment("blind", "defensegan_fast", "advgan", "whitebox_none"),
+        Experiment("whitebox", "defensegan_fast", "advgan", "whitebox_defensegan_fast"),
+        Experiment("blind", "defensegan_wgan", "advgan", "whitebox_none"),
     ]
     if dataset in _ADVERSARIAL_DATASETS:
         found += [
-            Cell("blind", "puvae_adversarial", "advgan", "whitebox_none"),
-            Cell("whitebox", "puvae_adversarial", "advgan", "whitebox_puvae_adversarial"),
+            Experiment("blind", "puvae_adversarial", "advgan", "whitebox_none"),
+            Experiment("whitebox", "puvae_adversarial", "advgan", "whitebox_puvae_adversarial"),
         ]
     if dataset == "cifar10":
-        found += _SMALL_EPSILON_CELLS
+        found += _SMALL_EPSILON_EXPERIMENTS
         found += [
-            Cell("blind", "defensegan_wide", "advgan", attacker)
+            Experiment("blind", "defensegan_wide", "advgan", attacker)
             for attacker in ("whitebox_none", "whitebox_none_small")
         ]
     if is_with_transfer and dataset in _TRANSFER_DATASETS:
-        found += _transfer_cells(dataset)
+        found += _transfer_experiments(dataset)
     return found
 
 
-def pgd_cells(dataset):
-    """Returns the cells in which PGD stands beside AdvGAN."""
+def pgd_experiments(dataset):
+    """Returns the experiments in which PGD stands beside AdvGAN."""
     epsilons = [STUDY_EPSILON] + [SMALL_EPSILON] * (dataset == "cifar10")
     return [
-        Cell("whitebox", purifier, "pgd", epsilon=epsilon)
+        Experiment("whitebox", purifier, "pgd", epsilon=epsilon)
         for epsilon in epsilons
         for purifier in _purifiers(dataset)
     ]
 
 
-def worst_case_cells(dataset):
-    """Returns the cells in which the worst case over attacks stands beside AdvGAN."""
+def worst_case_experiments(dataset):
+    """Returns the experiments in which the worst case over attacks stands beside AdvGAN."""
     found = [
-        Cell(threat_model, purifier, "worst_case")
+        Experiment(threat_model, purifier, "worst_case")
         for threat_model in ("blind", "whitebox")
         for purifier in _purifiers(dataset)
         if (threat_model, purifier) != ("blind", "none")
     ]
     if dataset == "cifar10":
         found += [
-            dataclasses.replace(cell, attack="worst_case", attacker=None, epsilon=SMALL_EPSILON)
-            for cell in _SMALL_EPSILON_CELLS
-            if cell.threat_model in ("blind", "whitebox")
+            dataclasses.replace(
+                experiment, attack="worst_case", attacker=None, epsilon=SMALL_EPSILON
+            )
+            for experiment in _SMALL_EPSILON_EXPERIMENTS
+            if experiment.threat_model in ("blind", "whitebox")
         ]
     return found
 
@@ -135,8 +137,8 @@ def _purifiers(dataset):
     return ("none", "puvae", *adversarial, "defensegan", "defensegan_fast")
 
 
-def _transfer_cells(dataset):
-    """Returns the cells of the transfer matrix, but for the study's own attack.
+def _transfer_experiments(dataset):
+    """Returns the experiments of the transfer matrix, but for the study's own attack.
 
     Each attacker knows the classifier that it faces, and not the purifier.
     """
@@ -145,9 +147,9 @@ def _transfer_cells(dataset):
     for target in (None, *TRANSFER_ARCHITECTURES):
         attacker = f"whitebox_none_{target}" if target else "whitebox_none"
         if target:
-            found.append(Cell("whitebox", "none", "advgan", attacker, target))
+            found.append(Experiment("whitebox", "none", "advgan", attacker, target))
         found += [
-            Cell("blind", f"puvae_{source}", "advgan", attacker, target) for source in sources
+            Experiment("blind", f"puvae_{source}", "advgan", attacker, target) for source in sources
         ]
     return found
 
@@ -160,9 +162,9 @@ def _trainings(dataset, is_with_transfer):
         found["whitebox_puvae_adversarial"] = ("advgan", options)
     if dataset == "cifar10":
         found["defensegan_wide"] = ("defensegan", {"width": presets.WIDE})
-        for cell in _SMALL_EPSILON_CELLS:
-            trainer, options = found[cell.attacker.removesuffix("_small")]
-            found[cell.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})
+        for experiment in _SMALL_EPSILON_EXPERIMENTS:
+            trainer, options = found[experiment.attacker.removesuffix("_small")]
+            found[experiment.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})
     if is_with_transfer and dataset in _TRANSFER_DATASETS:
         for name in TRANSFER_ARCHITECTURES:
             options = {"classifier": name, **presets.TRANSFER_CLASSIFIER}

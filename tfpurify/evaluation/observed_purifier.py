@@ -1,4 +1,4 @@
-"""A purifier that is watched: clean images once, how far it moves images, how long it takes."""
+"""A purifier that is observed: how far it moves images, how long it takes; clean images once."""
 
 import hashlib
 import time
@@ -11,7 +11,7 @@ from tfpurify.models.tracing import trace_images
 _REMEMBERED = 2000  # clean images, so that the memory does not grow with their number
 
 
-class Watched:
+class ObservedPurifier:
     """A purifier that purifies a clean batch once, however many attacks are measured on it.
 
     It remembers the first batches, of about 2,000 images together; the rest it purifies anew.
@@ -61,9 +61,13 @@ class Watched:
         self._errors[kind].append(np.mean(np.square(purified_images - images), axis=(1, 2, 3)))
         return purified_images
 
+    def purify(self, images):
+        """Purifies images unobserved."""
+        return self._purify(tf.convert_to_tensor(images))
+
     def _timed(self, images):
         started = time.perf_counter()
-        purified_images = self._purify(tf.convert_to_tensor(images))
+        purified_images = self.purify(images)
         np.asarray(purified_images)  # waits for a GPU
         self._seconds += time.perf_counter() - started
         self._count += len(images)

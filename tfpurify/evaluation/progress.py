@@ -6,27 +6,25 @@ from absl import logging
 
 
 class Progress:
-    """Says how far the work is and how long the rest may take.
+    """Says which experiment is measured, and how long the rest may take by what was measured.
 
     Args:
-        total: The whole work in rough seconds.
-        interval: Seconds between two lines.
+        total: Number of experiments.
     """
 
-    def __init__(self, total, interval=10.0):
-        self.total, self.done, self.interval = total, 0.0, interval
-        self.started = self.said = time.monotonic()
+    def __init__(self, total):
+        self.total, self.begun = total, 0
+        self.started = time.monotonic()
 
-    def say(self, what):
-        """Logs what is going on and the remaining time."""
-        self.said = time.monotonic()
-        # The rough seconds count as if ten of them had been measured.
-        pace = (self.said - self.started + 10.0) / (self.done + 10.0)
-        left = max(0.0, self.total - self.done) * pace
-        logging.info("%s; about %.0f s left", what, left)
+    def begin(self, what):
+        """Logs the next experiment, and the time left if the others take as long as those done."""
+        done, self.begun = self.begun, self.begun + 1
+        left = ""
+        if done:
+            seconds = (time.monotonic() - self.started) / done * (self.total - done)
+            left = f", about {_duration(seconds)} left"
+        logging.info("experiment %d of %d%s: %s", self.begun, self.total, left, what)
 
-    def advance(self, work, what):
-        """Adds work that is done, and says so now and then."""
-        self.done += work
-        if time.monotonic() - self.said >= self.interval:
-            self.say(what)
+
+def _duration(seconds):
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,64 @@
+"""One screen: each defence's figures, measured here and as they are shipped."""
+
+from tfpurify.report.study import pick
+from tfpurify.vocabulary import display
+
+_COLUMNS = (
+    ("clean", "none", None),
+    ("blind AdvGAN", "blind", "advgan"),
+    ("blind worst case", "blind", "worst_case"),
+    ("whitebox AdvGAN", "whitebox", "advgan"),
+    ("whitebox worst", "whitebox", "worst_case"),
+)
+HEADER = ("Data set", "Purifier", *(title for title, *_ in _COLUMNS), "images here")
+LEGEND = (
+    "Per cent: accuracy on clean images, then how often an attack succeeds (epsilon 0.2). Beside "
+    "each, in brackets, what is shipped, on more images: saved_models/zoo/RESULTS.md."
+)
+_WIDTHS = (13, 28, *(16,) * len(_COLUMNS), 0)
+
+
+def overview_row(dataset, purifier, records, shipped):
+    """Returns a defence's row of `HEADER`: what was measured here, and in brackets the shipped.
+
+    Args:
+        dataset: Name of the data set.
+        purifier: As in a record.
+        records: What was measured here.
+        shipped: The zoo's records.
+    """
+    cells, counts = [], []
+    for _, threat_model, attack in _COLUMNS:
+        here, there = (
+            _figure(found, dataset, purifier, threat_model, attack) for found in (records, shipped)
+        )
+        cells.append(_text(here, there))
+        counts += [here[1]] if here else []
+    images = " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "-"
+    return (display(dataset), _name(purifier), *cells, images)
+
+
+def line(row):
+    """Returns a row, or the header, as a line of text."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, _WIDTHS, strict=True)).rstrip()
+
+
+def _name(purifier):
+    return "no purifier" if purifier == "none" else display(purifier)
+
+
+def _figure(records, dataset, purifier, threat_model, attack):
+    """Returns a rate and its n, or None where it was not measured."""
+    if attack is not None:
+        record = pick(records, dataset, threat_model, purifier, attack)
+        key = "attack_success_rate"
+    elif purifier == "none":
+        record, key = pick(records, dataset, "none", "none", "none"), "clean_accuracy"
+    else:
+        record, key = pick(records, dataset, "blind", purifier), "purified_clean_accuracy"
+    return None if record is None or record[key] is None else (record[key], record["n"])
+
+
+def _text(here, there):
+    mine = "-" if here is None else f"{100 * here[0]:.1f}"
+    return mine if there is None else f"{mine} ({100 * there[0]:.1f})"
