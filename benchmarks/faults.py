@@ -215,7 +215,7 @@ def _nan(folder, _, options):
     import numpy as np
 
     from benchmarks import _trainings
-    from tfpurify.training import runner
+    from tfpurify.data import loading
     from tfpurify.training.fn_args import FnArgs
     from trainers import defensegan
 
@@ -223,13 +223,13 @@ def _nan(folder, _, options):
     config = {"data_source": "embedded", "steps_per_epoch": 5, "batch_size": 16}
     config |= {"eval_examples": 2, "num_steps": 2, "num_restarts": 1, "output_dir": str(folder)}
     defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 1}))
-    right = runner.data.training_batches
+    right = loading.training_batches
 
     def poisoned(*args, **kwargs):
         batches, steps = right(*args, **kwargs)
         return batches.map(lambda images, labels: (images + np.nan, labels)), steps
 
-    runner.data.training_batches = poisoned
+    loading.training_batches = poisoned
     try:
         defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 2}))
     except Exception as error:  # whichever it is, it is shown
@@ -237,7 +237,7 @@ def _nan(folder, _, options):
     else:
         said = None
     finally:
-        runner.data.training_batches = right
+        loading.training_batches = right
     defensegan.run_fn(FnArgs(custom_config={**config, "epochs": 2}))
     return {"says": said, "goes_on_after": _trainings.summary(folder)["resumed_after_epoch"]}
 

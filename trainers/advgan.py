@@ -73,7 +73,7 @@ def _distil(run, black_box):
         distiller = Distiller(build_classifier(run.config["surrogate"], run.spec), black_box)
         distiller.build()
         distiller.compile(optimizer=Adam(schedule))
-    run.train(distiller, stage="surrogate", epochs=epochs)
+    run.train(distiller, stage="surrogate", passes=epochs)
     return distiller.surrogate
 
 
@@ -100,6 +100,7 @@ def _image_row(model, purifier, epsilon):
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     from tfpurify.evaluation.run_record import evaluate_run
+    from tfpurify.models.copies import frozen_part
     from tfpurify.purifiers.defensegan import DefenseGAN
     from tfpurify.purifiers.purified_classifier import PurifiedClassifier
     from tfpurify.serving import saved_model
@@ -132,43 +133,36 @@ def run_fn(fn_args):
         black_box = functools.partial(served, training=False)
 
     def build():
-        target = surrogate and run.in_scope(surrogate)
-        target = target or _training_target(run, run.in_precision(classifier), purifier)
+        if surrogate is not None:
+            target = frozen_part(surrogate, is_in_precision=False)
+        else:
+            target = _training_target(run, frozen_part(classifier), purifier)
         return build_model(config, run.spec, target, black_box, total_steps)
 
-    with run.scope(), run.precision():
-        model = build()
+    def measure_and_export(model):
+        is_through_purifier = purifier is not None and config["whitebox"]
+        fields = {
+            "purifier": config["defense"],
+            "threat_model": threat_model,
+            "attack": naming.attack_name(config),
+            "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
+        }
+        evaluate_run(
+            run, classifier, purifier, fields, attack=model, target_class=model.target_class
+        )
+        run.export(saved_model.export_attack, model, is_serving=purifier is None)
+        if purifier is not None:
+            name = f"{config['defense']}_{config['dataset']}_{config['classifier']}"
+            run.export(saved_model.export_purified_classifier, deployed, name)
+
+    model = run.build_model(build)
     if config["warm_start"]:
         part = trained_parts.attack_part(*warm)
         _take_weights(model, trained_parts.load_part(part, run.output_dir))
     logs = run.train(
         model, _image_row(model, purifier, config["epsilon"]), best="attack_success_rate"
     )
-    if not run.is_chief:
-        run.wait_for_chief()
-        return
-    model = run.full_precision(model, build)
-    run.save(model)
-    is_through_purifier = purifier is not None and config["whitebox"]
-    fields = {
-        "purifier": config["defense"],
-        "threat_model": threat_model,
-        "attack": naming.attack_name(config),
-        "gradient_mode": config["gradient_mode"] if is_through_purifier else None,
-    }
-    evaluate_run(
-        run,
-        classifier,
-        purifier,
-        fields,
-        attack=model,
-        target_class=model.target_class,
-    )
-    run.export(saved_model.export_attack, model, is_serving=purifier is None)
-    if purifier is not None:
-        name = f"{config['defense']}_{config['dataset']}_{config['classifier']}"
-        run.export(saved_model.export_purified_classifier, deployed, name)
-    run.summarize(model, logs)
+    run.finish(model, logs, build, measure_and_export)
 
 
 def main():

@@ -49,17 +49,17 @@ def run_fn(fn_args):
 
     run = runner.Run("classifier", fn_args)
     total_steps = run.total_steps()
-    with run.scope(), run.precision():
-        model = build_model(run.config, run.spec, total_steps)
+
+    def build():
+        return build_model(run.config, run.spec, total_steps)
+
+    def measure_and_export(model):
+        evaluate_run(run, model)
+        run.export(saved_model.export_classifier, model)
+
+    model = run.build_model(build)
     logs = run.train(model, lambda _: {})
-    if not run.is_chief:
-        run.wait_for_chief()
-        return
-    model = run.full_precision(model, lambda: build_model(run.config, run.spec, total_steps))
-    run.save(model)
-    evaluate_run(run, model)
-    run.export(saved_model.export_classifier, model)
-    run.summarize(model, logs)
+    run.finish(model, logs, build, measure_and_export)
 
 
 def main():

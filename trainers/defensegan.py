@@ -29,38 +29,28 @@ def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     import keras
 
-    from tfpurify.evaluation.run_record import evaluate_run
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
-    from tfpurify.serving import saved_model
-    from tfpurify.training import naming, runner
+    from tfpurify.serving.run_exports import measure_and_export_purifier
+    from tfpurify.training import runner
 
     run = runner.Run("defensegan", fn_args)
     config, classifier = run.config, run.classifier()
     total_steps = run.total_steps()
-    with run.scope(), run.precision():
-        model = build_model(config, run.spec, total_steps)
+
+    def build():
+        return build_model(config, run.spec, total_steps)
+
+    def measure_and_export(model):
+        descent = {name: config[name] for name in ("num_steps", "num_restarts", "seed")}
+        purifier = DefenseGAN(model.generator, **descent)
+        purifier.build()
+        name = run.name.replace("dcgan", "defensegan").replace("wgan", "defensegan_wgan")
+        measure_and_export_purifier(run, classifier, purifier, name)
+
+    model = run.build_model(build)
     z = keras.random.normal((8, config["latent_dim"]), seed=config["seed"])
     logs = run.train(model, lambda _: {"generated": model(z)})
-    if not run.is_chief:
-        run.wait_for_chief()
-        return
-    model = run.full_precision(model, lambda: build_model(config, run.spec, total_steps))
-    run.save(model)
-    purifier = DefenseGAN(
-        model.generator,
-        num_steps=config["num_steps"],
-        num_restarts=config["num_restarts"],
-        seed=config["seed"],
-    )
-    purifier.build()
-    evaluate_run(run, classifier, purifier, {"purifier": naming.purifier_of("defensegan", config)})
-    name = run.name.replace("dcgan", "defensegan").replace("wgan", "defensegan_wgan")
-    run.export(saved_model.export_purifier, purifier, name, is_serving=False)
-    purified = PurifiedClassifier(purifier, classifier)
-    purified.build()
-    run.export(saved_model.export_purified_classifier, purified, f"{name}_{config['classifier']}")
-    run.summarize(model, logs)
+    run.finish(model, logs, build, measure_and_export)
 
 
 def main():

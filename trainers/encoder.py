@@ -29,40 +29,32 @@ def build_model(config, spec, generator, total_steps):
 
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
-    from tfpurify.evaluation.run_record import evaluate_run
+    from tfpurify.models.copies import frozen_part
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
-    from tfpurify.serving import saved_model
-    from tfpurify.training import naming, runner, trained_parts
+    from tfpurify.serving.run_exports import measure_and_export_purifier
+    from tfpurify.training import runner, trained_parts
 
     run = runner.Run("encoder", fn_args)
     config, classifier = run.config, run.classifier()
     prior = trained_parts.prior_part(config)
     generator = trained_parts.load_part(prior, run.output_dir).generator
     total_steps = run.total_steps()
-    with run.scope(), run.precision():
-        model = build_model(config, run.spec, run.in_scope(generator), total_steps)
+
+    def build():
+        part = frozen_part(generator, is_in_precision=False)
+        return build_model(config, run.spec, part, total_steps)
 
     def image_row(images):
         return {"projected": generator(model.encode(images, generator))}
 
+    def measure_and_export(model):
+        purifier = DefenseGAN(generator, model, seed=config["seed"])
+        purifier.build()
+        measure_and_export_purifier(run, classifier, purifier, purifier_name=f"{run.name}_purifier")
+
+    model = run.build_model(build)
     logs = run.train(model, image_row)
-    if not run.is_chief:
-        run.wait_for_chief()
-        return
-    model = run.full_precision(model, lambda: build_model(config, run.spec, generator, total_steps))
-    model.fit_preconditioner()
-    run.save(model)
-    purifier = DefenseGAN(generator, model, seed=config["seed"])
-    purifier.build()
-    evaluate_run(run, classifier, purifier, {"purifier": naming.purifier_of("encoder", config)})
-    run.export(saved_model.export_purifier, purifier, f"{run.name}_purifier", is_serving=False)
-    purified = PurifiedClassifier(purifier, classifier)
-    purified.build()
-    run.export(
-        saved_model.export_purified_classifier, purified, f"{run.name}_{config['classifier']}"
-    )
-    run.summarize(model, logs)
+    run.finish(model, logs, build, measure_and_export, lambda model: model.fit_preconditioner())
 
 
 def main():

@@ -33,33 +33,23 @@ def build_model(config, spec, classifier, total_steps):
 
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
-    from tfpurify.evaluation.run_record import evaluate_run
-    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
-    from tfpurify.serving import saved_model
-    from tfpurify.training import naming, runner
+    from tfpurify.models.copies import frozen_part
+    from tfpurify.serving.run_exports import measure_and_export_purifier
+    from tfpurify.training import runner
 
     run = runner.Run("puvae", fn_args)
     classifier = run.classifier()
     total_steps = run.total_steps()
-    with run.scope(), run.precision():
-        model = build_model(run.config, run.spec, run.in_precision(classifier), total_steps)
+
+    def build():
+        return build_model(run.config, run.spec, frozen_part(classifier), total_steps)
+
+    model = run.build_model(build)
     best = "adversarial_accuracy" if run.config["adversarial"] else None
     logs = run.train(model, lambda images: {"purified": model(images)}, best=best)
-    if not run.is_chief:
-        run.wait_for_chief()
-        return
-    model = run.full_precision(
-        model, lambda: build_model(run.config, run.spec, classifier, total_steps)
+    run.finish(
+        model, logs, build, lambda trained: measure_and_export_purifier(run, classifier, trained)
     )
-    run.save(model)
-    evaluate_run(run, classifier, model, {"purifier": naming.purifier_of("puvae", run.config)})
-    run.export(saved_model.export_purifier, model, is_serving=False)
-    purified = PurifiedClassifier(model, classifier)
-    purified.build()
-    run.export(
-        saved_model.export_purified_classifier, purified, f"{run.name}_{run.config['classifier']}"
-    )
-    run.summarize(model, logs)
 
 
 def main():

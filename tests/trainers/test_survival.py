@@ -8,7 +8,7 @@ import tensorflow as tf
 from tiny_runs import TINY, make_fn_args
 
 from benchmarks import _trainings, faults
-from tfpurify.training import runner
+from tfpurify.data import loading
 from trainers import classifier
 
 
@@ -57,7 +57,7 @@ def test_nan_in_the_data_keeps_the_last_good_weights(tmp_path, monkeypatch):
     classifier.run_fn(make_fn_args(config))
     folder = tmp_path / "runs" / "b_mnist"
     before = {path: os.stat(path).st_mtime_ns for path in folder.rglob("*.weights.h5")}
-    right = runner.data.training_batches
+    right = loading.training_batches
 
     def poisoned(*args, **kwargs):
         batches, steps = right(*args, **kwargs)
@@ -65,7 +65,7 @@ def test_nan_in_the_data_keeps_the_last_good_weights(tmp_path, monkeypatch):
         batches = tf.data.Dataset.zip(values, batches)
         return batches.map(lambda value, batch: (batch[0] + value, batch[1])), steps
 
-    monkeypatch.setattr(runner.data, "training_batches", poisoned)
+    monkeypatch.setattr(loading, "training_batches", poisoned)
     message = "^`images` must be finite. Received: NaN or infinity at step 2 of epoch 2$"
     with pytest.raises(FloatingPointError, match=message):
         classifier.run_fn(make_fn_args({**config, "epochs": 2}))

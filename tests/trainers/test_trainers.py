@@ -11,6 +11,7 @@ from tfpurify import load_model
 from tfpurify.data.loading import get_spec
 from tfpurify.evaluation import records
 from tfpurify.models.classifiers import build_classifier
+from tfpurify.models.copies import frozen_part
 from tfpurify.training import checkpoints, runner
 from tfpurify.vocabulary import RECORD_KEYS
 from trainers import advgan, classifier, defensegan, puvae
@@ -228,7 +229,7 @@ def test_a_frozen_classifier_follows_the_precision_of_the_run():
     full = build_classifier("cnn", get_spec("mnist"))
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
-        reduced = runner.Run.in_precision(None, full)
+        reduced = frozen_part(full)
     finally:
         keras.config.set_dtype_policy("float32")
     assert reduced.stack.layers[0].compute_dtype == "bfloat16"

@@ -11,6 +11,7 @@ from tfpurify.attacks.latent_search import LatentSearch
 from tfpurify.attacks.noise import RandomNoise
 from tfpurify.attacks.pgd import PGD
 from tfpurify.attacks.worst_case import WorstCase
+from tfpurify.models.copies import copy_of
 from tfpurify.models.tracing import trace_classifier
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
@@ -85,10 +86,7 @@ class Defence:
             fresh.build()
             return fresh
         if getattr(self.purifier, "noise_scale", 0) > 0:
-            fresh = type(self.purifier).from_config({**self.purifier.get_config(), "seed": None})
-            fresh.build()
-            fresh.set_weights(self.purifier.get_weights())
-            return fresh
+            return copy_of(self.purifier, seed=None)
         return None
 
 

@@ -19,7 +19,7 @@ def evaluate_run(run, classifier, purifier=None, fields=None, **attack):
         **attack: `attack`, `epsilon` and `target_class` of `tfpurify.evaluate`.
     """
     rates = evaluate(
-        run.batches("test", run.config["eval_examples"]),
+        run.images.batches("test", run.config["eval_examples"]),
         classifier,
         purifier=purifier,
         **attack,
@@ -27,7 +27,7 @@ def evaluate_run(run, classifier, purifier=None, fields=None, **attack):
     record = records.make_record(
         rates,
         dataset=run.config["dataset"],
-        data_source=run.source,
+        data_source=run.images.source,
         split="test",
         classifier=run.config["classifier"],
         seed=run.config["seed"],
