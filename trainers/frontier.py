@@ -137,10 +137,9 @@ def _measure_whitebox(images, options, classifier, purifier):
 def _purifiers(folder, options):
     """Yields the settings and the purifier of each point of a run."""
     from tfpurify.models import zoo
-    from tfpurify.training import trained_parts
-    from trainers import publish
+    from tfpurify.training import run_folder, trained_parts
 
-    publish.finished_run(folder)
+    run_folder.finished_run(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["dataset"] != options["dataset"]:
         raise ValueError(

@@ -7,8 +7,7 @@ from tfpurify.evaluation.records import make_record
 from tfpurify.models import zoo
 from tfpurify.models.classifiers import build_classifier
 from tfpurify.report import cards
-from tfpurify.training import configuration
-from trainers import publish
+from tfpurify.training import configuration, naming
 
 
 def record(**fields):
@@ -63,7 +62,7 @@ def test_a_card_shows_data_command_seed_figures_and_limits(tmp_path):
 )
 def test_purifiers_are_measured_under_their_name(trainer, config, fields):
     config = configuration.resolve(trainer, {"dataset": "mnist", "classifier": "cnn", **config})
-    assert publish.measured_as(trainer, config) == fields
+    assert naming.measured_as(trainer, config) == fields
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_purifiers_are_measured_under_their_name(trainer, config, fields):
 )
 def test_an_attack_is_measured_as_what_it_was_trained_for(config, expected):
     config = configuration.resolve("advgan", {"dataset": "mnist", **config})
-    fields = publish.measured_as("advgan", config)
+    fields = naming.measured_as("advgan", config)
     assert expected.items() <= fields.items()
     is_bare = config["blackbox"] == "none" and config["defense"] == "none"
     assert ("threat_model" in fields) == (not is_bare)  # also the blind one behind every purifier

@@ -17,6 +17,7 @@ from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.puvae import PuVAE
 from tfpurify.training import configuration
+from tfpurify.training.publishing import inference_model
 from trainers import publish
 
 SHAPE = (28, 28, 1)
@@ -142,7 +143,7 @@ def test_an_unfinished_run_is_refused(tmp_path):
 def test_an_adversarial_puvae_stays_one():
     model = AdversarialPuVAE((8, 8, 1), latent_dim=4, classifier=keras.layers.Flatten())
     model.build()
-    copy = publish.inference_model(model)
+    copy = inference_model(model)
     assert type(copy) is AdversarialPuVAE
     assert copy.classifier is None
     images = np.random.default_rng(0).uniform(size=(2, 8, 8, 1)).astype("float32")

@@ -103,3 +103,26 @@ def purifier_of(trainer, config):
         if maker == trainer and run_name(maker, part) == name:
             return word
     return name
+
+
+def measured_as(trainer, config):
+    """Returns the record's fields that tell in which records a model took part."""
+    if trainer == "classifier":
+        return {"classifier": config["classifier"], "purifier": "none"}
+    if trainer != "advgan":
+        return {"purifier": purifier_of(trainer, config)}
+    fields = {
+        **{name: config[name] for name in ("classifier", "epsilon", "seed")},
+        "attack": attack_name(config),
+    }
+    threat = threat_model(config)
+    if threat == "whitebox" and config["defense"] == "none":
+        # The attack on the bare classifier is also the blind one behind every purifier.
+        return {**fields, "gradient_mode": None}
+    mode = config["gradient_mode"] if threat == "whitebox" else None
+    return {
+        **fields,
+        "threat_model": threat,
+        "purifier": config["defense"],
+        "gradient_mode": mode,
+    }

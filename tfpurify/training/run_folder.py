@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from pathlib import Path
 
 from tfpurify.files import claim, write_aside
 from tfpurify.training import configuration
@@ -17,6 +18,21 @@ def require_writable(folder):
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise _not_writable(folder, f"{parent} is no folder that can be written")
+
+
+def finished_run(run):
+    """Returns the folder of a finished run; raises ValueError if it is none."""
+    if not run:
+        raise ValueError("`run` must be a run's folder, runs/NAME. Received: nothing")
+    folder = Path(run)
+    missing = [
+        name
+        for name in ("config.json", "summary.json", "model.keras")
+        if not (folder / name).exists()
+    ]
+    if missing:
+        raise ValueError(f"`run` must be a finished run. Received: {run} without {missing}")
+    return folder
 
 
 def begin(folder, config):
