@@ -45,7 +45,8 @@ def detect(options):
     import numpy as np
 
     from tfpurify.data import loading
-    from tfpurify.evaluation import defences, detection
+    from tfpurify.evaluation import detection
+    from tfpurify.evaluation.defences import load_defence
     from tfpurify.vocabulary import STUDY_EPSILON
 
     dataset, source_flags = options["dataset"], (options["data_dir"], options["data_source"])
@@ -57,7 +58,7 @@ def detect(options):
         for split in ("validation", "test")
     }
     epsilon = STUDY_EPSILON if options["epsilon"] is None else options["epsilon"]
-    defence = defences.load_defence(dataset, options["defense"], "whitebox", options["output_dir"])
+    defence = load_defence(dataset, options["defense"], "whitebox", options["output_dir"])
     scores = _Scores(defence)
     validation = scores.of(splits["validation"])
     thresholds = [float(np.quantile(validation, 1.0 - rate)) for rate in detection.FALSE_ALARMS]
@@ -110,14 +111,14 @@ def _attacks_on(defence, thresholds, epsilon, options):
     import dataclasses
 
     from tfpurify.attacks.pgd import PGD
-    from tfpurify.evaluation import defences
+    from tfpurify.evaluation.trained_advgans import load_advgans
     from tfpurify.purifiers.base import detector_penalty
 
     steps, seed, limit = options["num_steps"], options["seed"], options["limit"]
     blind = dataclasses.replace(defence, threat_model="blind")
     words = {"threat_model": "blind", "gradient_mode": None, "knows_detector": False, "seed": seed}
-    advgans, _ = defences.load_advgans(blind, epsilon, options["output_dir"])
-    for model in advgans.values():
+    advgans = load_advgans(blind, epsilon, options["output_dir"])
+    for model in advgans.models.values():
         yield {**words, "attack": "advgan"}, [model], None
     yield {**words, "attack": "pgd"}, [PGD(defence.classifier, epsilon, steps, seed=seed)], limit
     mode = defence.modes[0]

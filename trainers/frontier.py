@@ -112,17 +112,18 @@ def _measure(images, limit, source, classifier, attack, purifier):
 def _measure_whitebox(images, options, classifier, purifier):
     """Returns the success rate of PGD that knows the point, with its interval and n."""
     from tfpurify.attacks.worst_case import WorstCase
-    from tfpurify.evaluation import defences
+    from tfpurify.evaluation.attacks_by_name import Settings, make_attacks
+    from tfpurify.evaluation.defences import Defence
     from tfpurify.evaluation.rates import evaluate
     from tfpurify.purifiers.puvae import PuVAE
     from tfpurify.vocabulary import STUDY_EPSILON
 
     is_puvae = isinstance(purifier, PuVAE)
     name = "puvae" if is_puvae else "defensegan"
-    defence = defences.Defence(options["dataset"], name, "whitebox", classifier, purifier)
-    settings = defences.Settings(num_steps=options["pgd_steps"], soft_candidates=3)
+    defence = Defence(options["dataset"], name, "whitebox", classifier, purifier)
+    settings = Settings(num_steps=options["pgd_steps"], soft_candidates=3)
     modes = None if is_puvae else ("truncated",)
-    attacks = defences.make_attacks(("pgd",), defence, settings, modes)
+    attacks = make_attacks(("pgd",), defence, settings, modes)
     rates = evaluate(
         images.take(options["pgd_limit"]).batch(50),
         classifier,

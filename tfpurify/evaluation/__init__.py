@@ -1,5 +1,5 @@
 """Measuring: rates and intervals, records of them, checks, and the study's experiments.
 
-`rates.evaluate` is the heart; `defences` names what is attacked and by what. Nothing here draws,
-prints tables or serves.
+`rates.evaluate` is the heart; `defences` says what is attacked, `attacks_by_name` by what, and
+`measure_attack` brings the two together. Nothing here draws, prints tables or serves.
 """

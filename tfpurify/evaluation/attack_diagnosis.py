@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.evaluation import diagnostics
-from tfpurify.evaluation.defences import NEEDS_NO_GRADIENT, make_attacks
+from tfpurify.evaluation.attacks_by_name import NEEDS_NO_GRADIENT, make_attacks
 from tfpurify.models.losses import UNSATURATED, margin_loss
 from tfpurify.models.tracing import trace_classifier
 from tfpurify.vocabulary import ITERATIVE_ATTACKS, MEAN_SQUARED_ATTACKS
@@ -16,7 +16,7 @@ from tfpurify.vocabulary import ITERATIVE_ATTACKS, MEAN_SQUARED_ATTACKS
 _WHOLE_STEPS, _WHOLE_IMAGES = 40, 20  # of the attack with a budget of 1
 
 
-def diagnose(defence, modes, settings, record, search, kept):
+def diagnose(defence, modes, settings, record, search, batches):
     """Returns the line of diagnostics of an attack, and the flags that it raises.
 
     Args:
@@ -25,10 +25,10 @@ def diagnose(defence, modes, settings, record, search, kept):
         settings: What was attacked with.
         record: What came out.
         search: The `WorstCase`.
-        kept: `batches` of clean images, adversarial images and labels.
+        batches: Of clean images, adversarial images and labels.
     """
     clean, adversarial, labels = (
-        np.concatenate([np.asarray(batch[part]) for batch in kept.batches]) for part in range(3)
+        np.concatenate([np.asarray(batch[part]) for batch in batches]) for part in range(3)
     )
     is_gradient = any(key.partition(":")[0] not in NEEDS_NO_GRADIENT for key in search.attacks)
     norms = None
@@ -36,9 +36,9 @@ def diagnose(defence, modes, settings, record, search, kept):
         norms = _gradient_norms(defence, modes or defence.modes, clean, labels, settings)
     more, whole, strongest = None, None, _strongest(search)
     if strongest is not None:
-        more = _fooled_by_more(defence, settings, strongest, kept)
+        more = _fooled_by_more(defence, settings, strongest, batches)
         if strongest[0] not in MEAN_SQUARED_ATTACKS:
-            whole = _full_budget(defence, settings, _modes_of(search, strongest[0]), kept)
+            whole = _full_budget(defence, settings, _modes_of(search, strongest[0]), batches)
     draws = defence.is_crossed and defence.fresh is not None
     randomness = _randomness_rates(defence, clean, adversarial, labels) if draws else None
     return diagnostics.make_diagnostics(
@@ -97,10 +97,10 @@ def _again(defence, settings, attack, **changes):
     return WorstCase(make_attacks((name,), defence, changed, modes or None), defence.served)
 
 
-def _fooled_by_more(defence, settings, attack, kept):
+def _fooled_by_more(defence, settings, attack, batches):
     """Returns how many images that withstood it all an attack of twice the steps fools."""
     again = _again(defence, settings, attack, num_steps=2 * settings.num_steps)
-    for images, adversarial_images, labels in kept.batches:
+    for images, adversarial_images, labels in batches:
         right = _predict(defence.served, images) == labels
         held = right & (_predict(defence.served, adversarial_images) == labels)
         if held.any():
@@ -108,11 +108,11 @@ def _fooled_by_more(defence, settings, attack, kept):
     return sum(again.successes.values())
 
 
-def _full_budget(defence, settings, attack, kept):
+def _full_budget(defence, settings, attack, batches):
     """Returns the success rate of a short attack at epsilon 1 on a few images, and their number."""
     steps = min(settings.num_steps, _WHOLE_STEPS)
     again = _again(defence, settings, attack, num_steps=steps, epsilon=1.0)
-    images, _, labels = kept.batches[0]
+    images, _, labels = batches[0]
     again(np.asarray(images)[:_WHOLE_IMAGES], np.asarray(labels)[:_WHOLE_IMAGES])
     tried = sum(again.tried.values())
     return (sum(again.successes.values()) / tried, tried) if tried else None

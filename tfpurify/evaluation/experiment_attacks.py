@@ -2,7 +2,7 @@
 
 from tfpurify.attacks.pgd import PGD
 from tfpurify.attacks.worst_case import WorstCase
-from tfpurify.evaluation import defences
+from tfpurify.evaluation import attacks_by_name, defences
 from tfpurify.evaluation.experiments import Experiment
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
@@ -70,7 +70,7 @@ class ExperimentAttacks:
             names = ("advgan",)
         elif is_reference:
             defence.fast = parts.purifier("defensegan_fast")
-        settings = defences.Settings(
+        settings = attacks_by_name.Settings(
             epsilon,
             num_steps=self.options["worst_case_steps"],
             seed=self.seed,
@@ -82,7 +82,7 @@ class ExperimentAttacks:
             if not parts.lacking([role])
         }
         modes = defence.modes if self.options["thorough"] else defence.modes[:1]
-        attacks = defences.make_attacks(names, defence, settings, modes, advgans)
+        attacks = attacks_by_name.make_attacks(names, defence, settings, modes, advgans)
         mode = None
         if defence.is_crossed and not is_reference:
             mode = "strongest" if len(modes) > 1 else modes[0]

@@ -1,0 +1,108 @@
+"""Attacks on a trained defence at several budgets: what `trainers.attack` does."""
+
+from pathlib import Path
+
+from absl import logging
+
+from tfpurify.data import loading
+from tfpurify.evaluation import diagnostics, records
+from tfpurify.evaluation.attack_measurement import is_mean_squared, measure_attack
+from tfpurify.evaluation.attacks_by_name import PUBLISHED_MEAN_SQUARED, Settings, require_names
+from tfpurify.evaluation.defences import load_defence
+from tfpurify.evaluation.trained_advgans import load_advgans
+from tfpurify.evaluation.updating import update_records
+from tfpurify.models.losses import require_epsilon
+from tfpurify.vocabulary import GRADIENT_MODES, STUDY_CLASSIFIERS, STUDY_EPSILON
+
+
+def attack_trained_defence(options, show):
+    """Attacks a defence once for each epsilon, and writes down what comes out.
+
+    Args:
+        options: `trainers.attack`'s flags by name.
+        show: Function of a record, called as soon as it is measured.
+
+    Returns:
+        The records, with the flags that they raise beside each other.
+
+    Raises:
+        ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
+    """
+    names, dataset = options["attack"], options["dataset"]
+    require_names(names, options["threat_model"])
+    usual = PUBLISHED_MEAN_SQUARED if is_mean_squared(names) else STUDY_EPSILON
+    epsilons = [_epsilon(word) for word in options["epsilon"] or [usual]]
+    folder, architecture = options["output_dir"], options["classifier"]
+    defence = load_defence(
+        dataset, options["defense"], options["threat_model"], folder, architecture
+    )
+    modes = _modes(options, defence)
+    source = loading.resolve_source(dataset, options["data_dir"], options["data_source"])
+    images = loading.load_dataset(dataset, options["split"], options["data_dir"], source)
+    batches = images.take(options["limit"]).batch(options["batch_size"])
+    found, lines = [], []
+    for epsilon in epsilons:
+        advgans = None
+        if "advgan" in names:
+            advgans = load_advgans(defence, epsilon, folder, options["advgans"], architecture)
+        numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
+        record, line = measure_attack(
+            defence,
+            names,
+            Settings(epsilon, **{name: options[name] for name in numbers}),
+            batches,
+            modes=modes,
+            advgans=advgans,
+            is_diagnosed=options["diagnose"],
+            data_source=source,
+            split=options["split"],
+            classifier=architecture or STUDY_CLASSIFIERS[dataset],
+        )
+        found.append(record)
+        lines += [line] if line is not None else []
+        if options["results_file"]:
+            _write(Path(options["results_file"]), found, line)
+        else:
+            found = diagnostics.with_derived_checks(found, lines)
+        for flag in set(found[-1]["checks"]).difference(record["checks"]):
+            logging.warning("Check raised: %s", flag)
+        show(found[-1])
+    return found
+
+
+def _epsilon(word):
+    try:
+        epsilon = float(word)
+    except ValueError:
+        raise ValueError(f"`epsilon` must be numbers. Received: {word!r}") from None
+    require_epsilon(epsilon)
+    return epsilon
+
+
+def _modes(options, defence):
+    """Returns the gradient modes that were asked for, or None for all that the defence has."""
+    asked = options["gradient_mode"]
+    if not asked:
+        return None
+    if not defence.is_crossed:
+        raise ValueError(
+            "`gradient_mode` needs a `defense` that the attacker knows. "
+            f"Received: defense={options['defense']!r}, threat_model={options['threat_model']!r}"
+        )
+    choices = (*GRADIENT_MODES, "strongest")
+    unknown = sorted(set(asked) - set(choices))
+    if unknown:
+        raise ValueError(f"`gradient_mode` must be among {list(choices)}. Received: {unknown}")
+    return None if "strongest" in asked else tuple(asked)
+
+
+def _write(path, found, line):
+    """Writes the run's records with the flags that they and those on file raise beside them."""
+    lines_path = path.with_name(diagnostics.ATTACKS_FILE)
+    if line is not None:
+        diagnostics.update_diagnostics(lines_path, [line])
+    lines = diagnostics.read_diagnostics(lines_path)
+    older = records.read_records(path) if path.exists() else []
+    older = [record for record in older if record not in found]
+    found[:] = diagnostics.with_derived_checks([*older, *found], lines)[len(older) :]
+    update_records(path, found)
