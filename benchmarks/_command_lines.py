@@ -101,8 +101,10 @@ def run(program, folder, count, first=(), last=()):
     counts = collections.Counter()
     path = Path(folder) / "within" / "output"  # ../../../NAME from saved_models/ is in `folder`
     if program == "serve":
-        module._kserve = lambda: (lambda *_: None, _Started)
-        module._require_free = lambda _: None
+        from tfpurify.serving import server
+
+        server._kserve = lambda: (lambda *_: None, _Started)
+        server._require_free = lambda _: None
     if "output_dir" in names:
         last = (*last, f"--output_dir={path}")
     if "results_file" in names:
