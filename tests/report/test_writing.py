@@ -9,8 +9,10 @@ import pytest
 
 from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.evaluation.distances import make_distances
+from tfpurify.evaluation.image_rows import ImageRow
 from tfpurify.evaluation.rates import wilson_interval
 from tfpurify.evaluation.records import make_record, read_records, write_records
+from tfpurify.evaluation.updating import update_records
 from tfpurify.report import published, writing
 from tfpurify.report.figures import figure_rates
 from tfpurify.report.tables import summary_lines
@@ -149,9 +151,9 @@ def test_seeds_of_one_size_give_the_strongest_attack(records):
 
 def test_update_replaces_the_same_measurement_only(tmp_path, records):
     path = tmp_path / "results.jsonl"
-    writing.update_records(path, records)
+    update_records(path, records)
     again = record("blind", "puvae", rate=0.3, n=10_000)
-    writing.update_records(path, [again, record("blind", "puvae", rate=0.1, seed=7)])
+    update_records(path, [again, record("blind", "puvae", rate=0.1, seed=7)])
     found = read_records(path)
     assert len(found) == len(records) + 1
     assert again in found and records[3] not in found
@@ -164,10 +166,10 @@ def test_a_search_of_another_command_stays_and_the_cell_takes_the_worst(tmp_path
         for rate, n, command in ((0.7, 200, "short"), (0.9, 100, "long"))
     )
     for found in (long, short):
-        writing.update_records(path, [found])
+        update_records(path, [found])
     assert read_records(path) == [long, short]
     again = {**short, "attack_success_rate": 0.6}
-    writing.update_records(path, [again])
+    update_records(path, [again])
     assert read_records(path) == [long, again]
     assert writing.pick([short, long], "mnist", "whitebox", "puvae", "worst_case") is long
     lucky = record("whitebox", "puvae", rate=1.0, attack="worst_case", n=5)
@@ -177,16 +179,16 @@ def test_a_search_of_another_command_stays_and_the_cell_takes_the_worst(tmp_path
 def test_update_keeps_what_was_measured_on_more_images(tmp_path, records):
     path = tmp_path / "results.jsonl"
     many = {**record("blind", "puvae", rate=0.2, n=10_000), "data_source": "tfds"}
-    writing.update_records(path, [many])
+    update_records(path, [many])
     few = {**many, "n": 100, "attack_success_rate": 0.1}
     embedded = {**many, "n": 20_000, "data_source": "embedded"}
-    writing.update_records(path, [few, embedded])
+    update_records(path, [few, embedded])
     assert read_records(path) == [many]
 
 
 def test_report_holds_records_tables_and_figures(tmp_path, records):
     rng = np.random.default_rng(0)
-    row = writing.ImageRow(
+    row = ImageRow(
         title="blind: purified by PuVAE",
         images=rng.uniform(size=(2, 28, 28, 1)),
         labels=np.array([3, 4]),
