@@ -67,6 +67,8 @@ def purify(options, beam_arguments=()):
 
     from tfpurify.files import claim
     from tfpurify.report.writing import require_writable
+    from tfpurify.serving.saved_model import export_purified_classifier
+    from tfpurify.training import trained_parts
 
     try:
         from tfpurify.serving import beam_pipeline
@@ -82,7 +84,10 @@ def purify(options, beam_arguments=()):
     claim(require_writable(options["output_dir"]) / ".lock")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            bundle = options["bundle"] or _export(options["dataset"], options["defense"], folder)
+            bundle = options["bundle"]
+            if bundle is None:  # of the runs/ here, which go before the zoo
+                trained = trained_parts.load_defence(options["defense"], options["dataset"], ".")
+                bundle = export_purified_classifier(trained, folder)
             counts = beam_pipeline.run({**options, "bundle": bundle}, beam_arguments)
     except RuntimeError as error:  # Beam's word for whatever a worker raised
         reason = (str(error).strip().splitlines() or ["unknown"])[-1]
@@ -91,19 +96,6 @@ def purify(options, beam_arguments=()):
         ) from error
     logging.info("%s: %s", options["output_dir"], json.dumps(counts))
     return counts
-
-
-def _export(dataset, defense, folder):
-    """Writes the bundle of a purifier and the study's classifier; returns its folder."""
-    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
-    from tfpurify.serving.saved_model import export_purified_classifier
-    from tfpurify.training import trained_parts
-
-    here = "."  # its runs/ go before the zoo
-    classifier = trained_parts.load_classifier(dataset, here, vocabulary.STUDY_CLASSIFIERS[dataset])
-    purified = PurifiedClassifier(trained_parts.load_purifier(defense, dataset, here), classifier)
-    purified.build()
-    return export_purified_classifier(purified, folder)
 
 
 def main():

@@ -17,7 +17,7 @@ from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.purifiers.puvae import PuVAE
-from tfpurify.serving import saved_model
+from tfpurify.serving import bundle_writer, saved_model
 
 SHAPE = (8, 8, 1)
 SPEC = DatasetSpec("tiny", SHAPE, 10, tuple("0123456789"), "cnn", "")
@@ -320,8 +320,8 @@ def test_versions_count_up_and_leave_nothing_beside_them(classifier, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / ".export-x").mkdir()
     (tmp_path / "notes").mkdir()
-    assert saved_model.next_version(tmp_path) == 8
-    assert saved_model.next_version(tmp_path / "new") == 1
+    assert bundle_writer.next_version(tmp_path) == 8
+    assert bundle_writer.next_version(tmp_path / "new") == 1
     assert saved_model.export_classifier(classifier, tmp_path) == tmp_path / "8"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".export-x", "7", "8", "notes"]
     usual = tmp_path / "usual"

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfpurify.files import write_aside
 from tfpurify.purifiers.puvae import PuVAE
-from tfpurify.serving.saved_model import defence_outputs, export_model
+from tfpurify.serving.bundle_writer import export_model
+from tfpurify.serving.saved_model import defence_outputs
 
 _OPSET = 17  # of ONNX
 

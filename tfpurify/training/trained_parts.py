@@ -141,6 +141,27 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
     return as_purifier(*loaded, **descent)
 
 
+def load_defence(defense, dataset, output_dir=None, architecture=None, **descent):
+    """Returns what is deployed: a trained purifier with the classifier behind it, built.
+
+    Args:
+        defense: As for `load_purifier`; `none` gives the bare classifier.
+        dataset: Name of the data set.
+        output_dir: As for `load_part`.
+        architecture: Of the classifier; the study's for the data set if None.
+        **descent: As for `load_purifier`.
+    """
+    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+
+    classifier = load_classifier(dataset, output_dir, architecture)
+    purifier = load_purifier(defense, dataset, output_dir, **descent)
+    if purifier is None:
+        return classifier
+    purified = PurifiedClassifier(purifier, classifier)
+    purified.build()
+    return purified
+
+
 def as_purifier(part, prior=None, **descent):
     """Returns a PuVAE as it is, and DefenseGAN's projector of a prior.
 
