@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfpurify.data import loading
-from trainers import tfx_pipeline
+from tfpurify.training import tfx_run
 
 # What a process without our packages gets from a pushed version.
 SERVE = """
@@ -31,7 +31,7 @@ print(answer["logits"].shape, answer["error"].numpy().tolist())
     ],
 )
 def test_options_are_pairs_or_json(values):
-    assert tfx_pipeline.custom_config(values) == {"epochs": 2, "name": "a=b", "adversarial": True}
+    assert tfx_run.custom_config(values) == {"epochs": 2, "name": "a=b", "adversarial": True}
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_options_are_pairs_or_json(values):
 )
 def test_other_options_are_refused(value, message):
     with pytest.raises(ValueError, match=message):
-        tfx_pipeline.custom_config([value])
+        tfx_run.custom_config([value])
 
 
 def test_the_input_is_what_a_trainer_would_read_itself(tmp_path):
     config = {"dataset": "fashion_mnist", "data_dir": None, "data_source": "embedded"}
-    tfx_pipeline.write_input(tmp_path / "new" / "folder", config)
+    tfx_run.write_input(tmp_path / "new" / "folder", config)
     spec = loading.get_spec("fashion_mnist")
     for pattern, split in (("train*", "train"), ("eval*", "validation")):
         written = loading.examples_from_files(str(tmp_path / "new" / "folder" / pattern), spec)
@@ -64,13 +64,13 @@ def test_the_input_is_what_a_trainer_would_read_itself(tmp_path):
 
 def test_without_files_to_validate_on_all_are_split(tmp_path):
     (tmp_path / "mnist-train.tfrecord-00000-of-00001").touch()
-    found = tfx_pipeline.find_splits(tmp_path, "*-train*", "*-eval*")
+    found = tfx_run.find_splits(tmp_path, "*-train*", "*-eval*")
     assert found == {"all": "*-train*"}
     (tmp_path / "mnist-eval.tfrecord-00000-of-00001").touch()
-    found = tfx_pipeline.find_splits(tmp_path, "*-train*", "*-eval*")
+    found = tfx_run.find_splits(tmp_path, "*-train*", "*-eval*")
     assert found == {"train": "*-train*", "eval": "*-eval*"}
     with pytest.raises(FileNotFoundError, match=r"Received: train_pattern='train\*', input_base="):
-        tfx_pipeline.find_splits(tmp_path, "train*", "*-eval*")
+        tfx_run.find_splits(tmp_path, "train*", "*-eval*")
 
 
 def test_without_tfx_the_error_says_what_to_install(tmp_path, monkeypatch):
@@ -86,7 +86,7 @@ def test_without_tfx_the_error_says_what_to_install(tmp_path, monkeypatch):
         "serving_dir": str(tmp_path / "serving"),
     }
     with pytest.raises(ImportError, match=r'Python 3.10: `pip install -e "\.\[tfx\]"`'):
-        tfx_pipeline.run(options)
+        tfx_run.run(options)
     assert not list(tmp_path.iterdir())
 
 
