@@ -1,8 +1,10 @@
 """The words of the study as plain constants, importable without TensorFlow.
 
 Flags, records and models all take their choices from here, so that a command line can list them
-before any heavy import.
+before any heavy import. What is said of each defence stands in `registry`.
 """
+
+from tfpurify.registry import DEFENCES
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10")
 STUDY_CLASSIFIERS = {"mnist": "cnn", "fashion_mnist": "cnn", "cifar10": "vgg13"}
@@ -12,42 +14,22 @@ SMALL_EPSILON = 8 / 255  # the field's budget on CIFAR-10
 DATA_SOURCES = ("auto", "tfds", "embedded")
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 CLASSIFIERS = ("cnn", "vgg13", "a", "b", "c", "d")
-DEFENSES = (
-    "none",
-    "puvae",
-    "puvae_adversarial",
-    "defensegan",
-    "defensegan_fast",
-    "defensegan_wide",
-    "defensegan_wgan",
-)
-BASELINES = ("jpeg", "bit_depth")  # ART's, to stand beside them
+DEFENSES = tuple(name for name, entry in DEFENCES.items() if not entry.is_baseline)
+BASELINES = tuple(name for name, entry in DEFENCES.items() if entry.is_baseline)
 THREAT_MODELS = ("none", "blackbox", "blind", "whitebox")
 DISTILLATIONS = ("none", "static", "dynamic")
 PROJECTORS = ("fast", "reference")
 GRADIENT_MODES = ("exact", "truncated", "bpda", "encoder", "soft", "selection")
 # Those whose forward value is not the purifier's: to climb, never to evaluate.
 SURROGATE_MODES = ("soft", "selection")
-# The modes that a defence is attacked through, the strongest that was found first. DefenseGAN's
-# reference is left out of `exact` (200 steps overflow) and `soft` (ten descents on the tape).
-DEFENSE_MODES = {
-    "none": (None,),
-    "puvae": ("soft", "selection", "exact", "bpda"),
-    "puvae_adversarial": ("selection", "soft", "exact", "bpda"),
-    **dict.fromkeys(("defensegan", "defensegan_wide", "defensegan_wgan"), ("truncated", "bpda")),
-    "defensegan_fast": ("exact", "truncated", "soft", "encoder", "bpda"),
-    "jpeg": ("bpda",),
-    "bit_depth": ("bpda",),
-}
+DEFENSE_MODES = {name: entry.modes for name, entry in DEFENCES.items()}
 ART_ATTACKS = ("fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "square", "hopskipjump", "pgd_l2")
 # Those that bound the mean squared difference, not the largest one.
 MEAN_SQUARED_ATTACKS = ("latent", "pgd_l2")
 MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")  # a record's words
 # Attacks of steps, whose number may be too small.
-ITERATIVE_ATTACKS = (
-    *("pgd", "pgd_targeted", "pgd_eot", "apgd_ce", "apgd_dlr", "transfer"),
-    *MEAN_SQUARED_ATTACKS,
-)
+ITERATIVE_ATTACKS = ("pgd", "pgd_targeted", "pgd_eot", "apgd_ce", "apgd_dlr", "cw_l2", "transfer")
+ITERATIVE_ATTACKS += MEAN_SQUARED_ATTACKS
 ATTACKS = ("noise", "advgan", "pgd", "pgd_targeted", "pgd_eot", "transfer", "latent", *ART_ATTACKS)
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")
@@ -87,14 +69,7 @@ _DISPLAY = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
-    "puvae": "PuVAE",
-    "puvae_adversarial": "PuVAE (adversarially trained)",
-    "defensegan": "DefenseGAN",
-    "defensegan_fast": "DefenseGAN (fast)",
-    "defensegan_wide": "DefenseGAN (wide prior)",
-    "defensegan_wgan": "DefenseGAN (WGAN-GP prior)",
-    "bit_depth": "bit depth (ART)",
-    "jpeg": "JPEG (ART)",
+    **{name: entry.display for name, entry in DEFENCES.items()},
     "advgan": "AdvGAN",
     "pgd": "PGD",
     "pgd_targeted": "PGD (targeted)",

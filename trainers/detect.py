@@ -11,10 +11,10 @@ from pathlib import Path
 from absl import flags
 
 from tfpurify import provenance, vocabulary
+from tfpurify.registry import DEFENCES
 from trainers import _flags
 
-# Those through which an attacker can differentiate in no time.
-_DETECTORS = ("puvae", "puvae_adversarial", "defensegan_fast")
+_DETECTORS = tuple(name for name, entry in DEFENCES.items() if entry.is_detector)
 _ROC_POINTS = 101  # of a curve, as it is stored
 
 

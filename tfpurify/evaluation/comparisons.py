@@ -1,6 +1,6 @@
 """Checks of two records beside each other: which of them says that the other is too low."""
 
-from tfpurify.vocabulary import MEAN_SQUARED, THREAT_MODELS
+from tfpurify.vocabulary import ITERATIVE_ATTACKS, MEAN_SQUARED, THREAT_MODELS
 
 # What these checks raise: made anew from the records that stand together.
 _PAIRED = (
@@ -12,7 +12,6 @@ _PAIRED = (
     "noise_as_strong",
     "full_budget_fails",
 )
-_ITERATIVE = ("pgd", "pgd_targeted", "pgd_eot", "apgd_ce", "apgd_dlr", "cw_l2")
 _YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
 _SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
@@ -154,7 +153,7 @@ def _compare(record, other):
     is_worst = record["attack"].startswith("worst_case")
     if is_worst and not other["attack"].startswith("worst_case"):
         yield check_worst_case(record, other)
-    is_pair = other["attack"] == "fgsm" and record["attack"] in _ITERATIVE
+    is_pair = other["attack"] == "fgsm" and record["attack"] in ITERATIVE_ATTACKS
     if is_pair and (modes[0] == modes[1] or "strongest" in modes):
         yield check_iterative_strongest(record, other)
 

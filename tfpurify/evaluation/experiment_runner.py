@@ -9,6 +9,7 @@ from tfpurify.evaluation.image_rows import make_image_rows
 from tfpurify.evaluation.progress import Progress
 from tfpurify.evaluation.rates import evaluate
 from tfpurify.evaluation.updating import update_records
+from tfpurify.registry import DEFENCES
 from tfpurify.vocabulary import (
     DEFENSE_MODES,
     GRADIENT_MODES,
@@ -16,8 +17,6 @@ from tfpurify.vocabulary import (
     display,
     display_attack,
 )
-
-_BATCH_SIZE = {"none": 250, "puvae": 100, "defensegan": 64}  # by the first word of a purifier
 
 
 class ExperimentRunner:
@@ -114,7 +113,8 @@ class ExperimentRunner:
             experiment, mode
         )
         purifier = self.parts.observed(experiment.purifier)
-        batch_size = _BATCH_SIZE[experiment.purifier.partition("_")[0]]
+        kind = experiment.purifier.partition("_")[0]  # of a transfer's too
+        batch_size = DEFENCES[kind].batch_size
         batches = self.images.take(self.count(experiment)).batch(batch_size)
         if purifier is not None:
             purifier.reset()

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tfpurify.registry import DEFENCES
 from tfpurify.training import presets
 from tfpurify.training.naming import Part
 from tfpurify.vocabulary import (
@@ -47,7 +48,6 @@ class Experiment:
 
 
 _TRANSFER_DATASETS = ("mnist", "fashion_mnist")
-_ADVERSARIAL_DATASETS = ("mnist", "fashion_mnist")  # whose adversarial PuVAEs are shipped
 
 STUDY_EXPERIMENTS = (
     Experiment("none", "none", "none"),
@@ -67,9 +67,7 @@ _SMALL_EPSILON_EXPERIMENTS = tuple(
 
 _STUDY_TRAININGS = {
     "classifier": ("classifier", {}),
-    "puvae": ("puvae", {}),
-    "defensegan": ("defensegan", {}),
-    "defensegan_fast": ("encoder", {}),
+    **{name: DEFENCES[name].training for name in ("puvae", "defensegan", "defensegan_fast")},
     "whitebox_none": ("advgan", {"whitebox": True}),
     "blackbox_static": ("advgan", {"blackbox": "static"}),
     "blackbox_dynamic": ("advgan", {"blackbox": "dynamic"}),
@@ -87,7 +85,7 @@ def advgan_experiments(dataset, is_with_transfer=False):
         Experiment("whitebox", "defensegan_fast", "advgan", "whitebox_defensegan_fast"),
         Experiment("blind", "defensegan_wgan", "advgan", "whitebox_none"),
     ]
-    if dataset in _ADVERSARIAL_DATASETS:
+    if dataset in DEFENCES["puvae_adversarial"].datasets:
         found += [
             Experiment("blind", "puvae_adversarial", "advgan", "whitebox_none"),
             Experiment("whitebox", "puvae_adversarial", "advgan", "whitebox_puvae_adversarial"),
@@ -133,7 +131,7 @@ def worst_case_experiments(dataset):
 
 
 def _purifiers(dataset):
-    adversarial = ["puvae_adversarial"] * (dataset in _ADVERSARIAL_DATASETS)
+    adversarial = ["puvae_adversarial"] * (dataset in DEFENCES["puvae_adversarial"].datasets)
     return ("none", "puvae", *adversarial, "defensegan", "defensegan_fast")
 
 
@@ -155,13 +153,13 @@ def _transfer_experiments(dataset):
 
 
 def _trainings(dataset, is_with_transfer):
-    found = {**_STUDY_TRAININGS, "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"})}
-    if dataset in _ADVERSARIAL_DATASETS:
+    found = {**_STUDY_TRAININGS, "defensegan_wgan": DEFENCES["defensegan_wgan"].training}
+    if dataset in DEFENCES["puvae_adversarial"].datasets:
         options = {"defense": "puvae_adversarial", "whitebox": True}
-        found["puvae_adversarial"] = ("puvae", {"adversarial": True})
+        found["puvae_adversarial"] = DEFENCES["puvae_adversarial"].training
         found["whitebox_puvae_adversarial"] = ("advgan", options)
     if dataset == "cifar10":
-        found["defensegan_wide"] = ("defensegan", {"width": presets.WIDE})
+        found["defensegan_wide"] = DEFENCES["defensegan_wide"].training
         for experiment in _SMALL_EPSILON_EXPERIMENTS:
             trainer, options = found[experiment.attacker.removesuffix("_small")]
             found[experiment.attacker] = (trainer, {**options, "epsilon": SMALL_EPSILON})

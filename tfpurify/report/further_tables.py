@@ -1,6 +1,7 @@
 """The tables of what goes beyond the study: a smaller budget, priors, transfer, settings."""
 
 from tfpurify.evaluation.checks import check_interval_width
+from tfpurify.registry import DEFENCES
 from tfpurify.report import page
 from tfpurify.report.attack_tables import attack_tables
 from tfpurify.report.cells import (
@@ -69,12 +70,7 @@ def _prior_table(records, distances):
         *("Data set", "Prior", "Projection error", "Purified clean accuracy", "Blind ASR"),
         "Strongest whitebox attack",
     )
-    names = {
-        "defensegan": "DCGAN (the study's)",
-        "defensegan_fast": "DCGAN, fast projector",
-        "defensegan_wide": "DCGAN, twice the channels",
-        "defensegan_wgan": "WGAN-GP",
-    }
+    names = {name: entry.prior for name, entry in DEFENCES.items() if entry.prior}
     errors = {
         (line["dataset"], line["purifier"]): f"{line['clean_mean']:.4f} (n={line['n']})"
         for line in distances

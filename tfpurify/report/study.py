@@ -1,17 +1,10 @@
 """The study's numbers, and the record that stands beside each of them."""
 
+from tfpurify.registry import DEFENCES
 from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON
 
 # What stands in the tables, in their order.
-PURIFIERS = (
-    "none",
-    "puvae",
-    "puvae_adversarial",
-    "defensegan",
-    "defensegan_fast",
-    "bit_depth",
-    "jpeg",
-)
+PURIFIERS = tuple(name for name, entry in DEFENCES.items() if entry.is_in_study_tables)
 # (threat model, purifier) of the study's cells; the first is the clean accuracy, the others ASR.
 STUDY_CELLS = (
     ("none", "none"),

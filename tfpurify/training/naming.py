@@ -3,7 +3,8 @@
 import dataclasses
 import shlex
 
-from tfpurify.training import configuration, presets
+from tfpurify.registry import DEFENCES
+from tfpurify.training import configuration
 from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON
 
 
@@ -98,7 +99,10 @@ def attack_name(config):
 def purifier_of(trainer, config):
     """Returns the record's word for the purifier that a run makes; its name if there is none."""
     name = run_name(trainer, config)
-    for word, (maker, options) in presets.PURIFIER_PARTS.items():
+    for word, entry in DEFENCES.items():
+        if entry.training is None:
+            continue
+        maker, options = entry.training
         part = configuration.resolve(maker, {"dataset": config["dataset"], **options})
         if maker == trainer and run_name(maker, part) == name:
             return word

@@ -2,18 +2,9 @@
 
 from tfpurify.vocabulary import SMALL_EPSILON, STUDY_CLASSIFIERS, STUDY_EPSILON
 
-WIDE = 2  # times the study's channels, in the prior that is to give CIFAR-10 a fair chance
 # Models of the transfer matrix alone: shorter than the study's, the same for every source.
 TRANSFER_CLASSIFIER = {"epochs": 4}
 TRANSFER_PUVAE = {"epochs": 2, "classification_warmup_steps": 500}
-PURIFIER_PARTS = {
-    "puvae": ("puvae", {}),
-    "puvae_adversarial": ("puvae", {"adversarial": True}),
-    "defensegan": ("defensegan", {}),
-    "defensegan_fast": ("encoder", {}),
-    "defensegan_wide": ("defensegan", {"width": WIDE}),
-    "defensegan_wgan": ("defensegan", {"gan_loss": "wgan-gp"}),
-}
 
 COMMON = {
     "dataset": "mnist",

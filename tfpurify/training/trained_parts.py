@@ -7,7 +7,7 @@ from absl import logging
 
 from tfpurify.data import loading
 from tfpurify.models import zoo
-from tfpurify.training import presets
+from tfpurify.registry import DEFENCES
 from tfpurify.training.naming import Part
 from tfpurify.vocabulary import BASELINES, STUDY_CLASSIFIERS
 
@@ -23,7 +23,7 @@ def purifier_parts(defense, dataset):
 
     The fast projector is made from its encoder and from the prior that this was trained with.
     """
-    trainer, options = presets.PURIFIER_PARTS[defense]
+    trainer, options = DEFENCES[defense].training
     options = {"dataset": dataset, **options}
     part = Part.of(trainer, options)
     return [part, prior_part(options)] if trainer == "encoder" else [part]
