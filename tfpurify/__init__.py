@@ -38,7 +38,7 @@ _PUBLIC = {
     "make_record": "tfpurify.evaluation.records",
     "read_records": "tfpurify.evaluation.records",
     "select_nearest": "tfpurify.purifiers.base",
-    "wilson_interval": "tfpurify.evaluation.rates",
+    "wilson_interval": "tfpurify.evaluation.intervals",
     "write_records": "tfpurify.evaluation.records",
     "write_report": "tfpurify.report.writing",
 }

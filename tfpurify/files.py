@@ -6,8 +6,6 @@ import json
 import os
 from pathlib import Path
 
-from absl import logging
-
 
 @contextlib.contextmanager
 def aside(path):
@@ -93,51 +91,6 @@ def read_json_lines(path):
                 raise ValueError(f"{where} must be JSON. Received: {line[:60]!r}") from error
 
 
-def read_lines_of(path, keys):
-    """Returns the objects of a JSON lines file that all have the same keys.
-
-    Raises:
-        ValueError: If a line is damaged; names it.
-        OSError: If there is no such file.
-    """
-    lines = []
-    for where, line in read_json_lines(path):
-        if not isinstance(line, dict) or set(line) != set(keys):
-            names = ", ".join(keys)
-            raise ValueError(f"{where} must be an object of {names}. Received: {str(line)[:60]!r}")
-        lines.append(line)
-    return lines
-
-
 def write_json_lines(path, values):
     """Writes values as JSON, one a line; the file whole or not at all."""
     write_aside(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
-
-
-def replace_lines(older, newer, identity):
-    """Returns measurements in which the newer ones stand in place of older ones of the same thing.
-
-    An older one stays, with a warning, if it counts more images, or TFDS's where the newer counts
-    the embedded sample's.
-
-    Args:
-        older: Lines with `n` and `data_source`.
-        newer: Lines of the same kind.
-        identity: Function of a line -> what makes two lines the same measurement.
-    """
-    found = {_key(line, identity): line for line in older}
-    for line in newer:
-        before = found.get(_key(line, identity))
-        if before and _weight(line) < _weight(before):
-            logging.warning("What was measured on more images stays: %s", before)
-            continue
-        found[_key(line, identity)] = line
-    return list(found.values())
-
-
-def _key(line, identity):
-    return json.dumps(identity(line), sort_keys=True)
-
-
-def _weight(line):
-    return line["data_source"] == "tfds", line["n"]

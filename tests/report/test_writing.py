@@ -11,8 +11,12 @@ from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.evaluation.distances import make_distances
 from tfpurify.evaluation.image_rows import ImageRow
 from tfpurify.evaluation.rates import wilson_interval
-from tfpurify.evaluation.records import make_record, read_records, write_records
-from tfpurify.evaluation.updating import update_records
+from tfpurify.evaluation.records import (
+    make_record,
+    read_records,
+    update_records,
+    write_records,
+)
 from tfpurify.report import published, writing
 from tfpurify.report.figures import figure_rates
 from tfpurify.report.tables import summary_lines

@@ -10,7 +10,6 @@ from tfpurify.evaluation.attack_measurement import is_mean_squared, measure_atta
 from tfpurify.evaluation.attacks_by_name import PUBLISHED_MEAN_SQUARED, Settings, require_names
 from tfpurify.evaluation.defences import load_defence
 from tfpurify.evaluation.trained_advgans import load_advgans
-from tfpurify.evaluation.updating import update_records
 from tfpurify.models.losses import require_epsilon
 from tfpurify.vocabulary import GRADIENT_MODES, STUDY_CLASSIFIERS, STUDY_EPSILON
 
@@ -105,4 +104,4 @@ def _write(path, found, line):
     older = records.read_records(path) if path.exists() else []
     older = [record for record in older if record not in found]
     found[:] = diagnostics.with_derived_checks([*older, *found], lines)[len(older) :]
-    update_records(path, found)
+    records.update_records(path, found)

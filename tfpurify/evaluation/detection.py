@@ -4,11 +4,10 @@ One line of `detection.jsonl` is one attack on one purifier as a detector.
 """
 
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 
-from tfpurify.files import read_lines_of, replace_lines, write_json_lines
+from tfpurify.evaluation.store import JSONLines
 from tfpurify.vocabulary import SETTING_KEYS
 
 DETECTION_FILE = "detection.jsonl"
@@ -28,10 +27,10 @@ DETECTION_KEYS = (
     "command",
     "versions",
 )
-_IDENTITY = (
-    *(key for key in SETTING_KEYS if key not in ("data_source", "n")),
-    *("gradient_mode", "seed", "knows_detector", "command"),
-)
+_SETTING = tuple(key for key in SETTING_KEYS if key not in ("data_source", "n"))
+_identity = itemgetter(*_SETTING, "gradient_mode", "seed", "knows_detector", "command")
+_LINES = JSONLines(DETECTION_KEYS, _identity)
+read_detection, update_detection = _LINES.read, _LINES.update
 
 
 def errors_over(batches, purifier):
@@ -72,18 +71,3 @@ def roc_curve(clean, attacked):
         for side in (clean, attacked)
     ]
     return rates[0], rates[1], float(np.trapezoid(rates[1], rates[0]))
-
-
-def read_detection(path):
-    """Reads lines that were written; none if there is no such file.
-
-    Raises:
-        ValueError: If a line is damaged; names it.
-    """
-    path = Path(path)
-    return read_lines_of(path, DETECTION_KEYS) if path.exists() else []
-
-
-def update_detection(path, lines):
-    """Puts lines into a file in place of older ones of the same attack, as `replace_lines` does."""
-    write_json_lines(path, replace_lines(read_detection(path), lines, itemgetter(*_IDENTITY)))

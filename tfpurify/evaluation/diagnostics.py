@@ -4,7 +4,6 @@ One line of `attacks.jsonl` goes with one record of `trainers.attack`.
 """
 
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from tfpurify.evaluation.checks import (
     check_randomness,
 )
 from tfpurify.evaluation.comparisons import with_pairwise_checks
-from tfpurify.files import read_lines_of, replace_lines, write_json_lines
+from tfpurify.evaluation.store import JSONLines
 from tfpurify.vocabulary import (
     DEFENSE_MODES,
     ITERATIVE_ATTACKS,
@@ -45,6 +44,8 @@ _PARTLY = "not_diagnosed: its line of attacks.jsonl says nothing of "
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 _CELL = tuple(key for key in SETTING_KEYS if key not in ("data_source", "n"))
 _identity = itemgetter(*_CELL, "gradient_mode", "seed", "command")
+_LINES = JSONLines(DIAGNOSTIC_KEYS, _identity)
+read_diagnostics, update_diagnostics = _LINES.read, _LINES.update
 
 
 def make_diagnostics(
@@ -87,21 +88,6 @@ def _quantiles(values):
     finite = values[np.isfinite(values)]
     found = np.quantile(finite, _QUANTILES).tolist() if len(finite) else None
     return {"quantiles": found, "dead": int(len(values) - np.sum(finite > 0))}
-
-
-def read_diagnostics(path):
-    """Reads lines that were written; none if there is no such file.
-
-    Raises:
-        ValueError: If a line is damaged; names it.
-    """
-    path = Path(path)
-    return read_lines_of(path, DIAGNOSTIC_KEYS) if path.exists() else []
-
-
-def update_diagnostics(path, lines):
-    """Puts lines into a file in place of older ones of the same record, as `replace_lines` does."""
-    write_json_lines(path, replace_lines(read_diagnostics(path), lines, _identity))
 
 
 def with_derived_checks(records, lines):

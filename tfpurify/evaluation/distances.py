@@ -6,7 +6,7 @@ priors are made from them.
 
 import numpy as np
 
-from tfpurify.files import read_lines_of, write_json_lines
+from tfpurify.evaluation.store import JSONLines, same_measurement
 from tfpurify.vocabulary import SETTING_KEYS
 
 DISTANCES_FILE = "distances.jsonl"
@@ -22,6 +22,8 @@ DISTANCE_KEYS = (
     "command",
     "versions",
 )
+_LINES = JSONLines(DISTANCE_KEYS, same_measurement)
+read_distances, write_distances, update_distances = _LINES.read, _LINES.write, _LINES.update
 _NUM_BINS = 40
 
 
@@ -50,17 +52,3 @@ def make_distances(record, errors, seconds_per_image):
         line[f"{kind}_counts"] = np.histogram(found, edges)[0].tolist()
     line |= {"edges": edges.tolist(), "seconds_per_image": seconds_per_image}
     return {key: line[key] for key in DISTANCE_KEYS}
-
-
-def write_distances(path, lines):
-    """Writes lines as JSON, the file whole or not at all."""
-    write_json_lines(path, lines)
-
-
-def read_distances(path):
-    """Reads what `write_distances` wrote.
-
-    Raises:
-        ValueError: If a line is damaged; names it.
-    """
-    return read_lines_of(path, DISTANCE_KEYS)

@@ -8,7 +8,7 @@ from tfpurify.evaluation.experiment_parts import ExperimentParts
 from tfpurify.evaluation.image_rows import make_image_rows
 from tfpurify.evaluation.progress import Progress
 from tfpurify.evaluation.rates import evaluate
-from tfpurify.evaluation.updating import update_records
+from tfpurify.evaluation.records import update_records
 from tfpurify.registry import DEFENCES
 from tfpurify.vocabulary import (
     DEFENSE_MODES,

@@ -4,17 +4,10 @@ import json
 from operator import itemgetter
 from pathlib import Path
 
-from tfpurify.files import read_json_lines, replace_lines, write_json_lines
+from tfpurify.evaluation.store import JSONLines
 
-_IDENTITY = ("dataset", "run", "settings", "epsilon", "split")
-
-
-def read_frontier(path):
-    """Reads the lines that `trainers.frontier` wrote; none if there is no such file."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    return [line for _, line in read_json_lines(path)]
+_LINES = JSONLines(None, itemgetter("dataset", "run", "settings", "epsilon", "split"))
+read_frontier, update_frontier = _LINES.read, _LINES.update
 
 
 def read_speed(path):
@@ -23,8 +16,3 @@ def read_speed(path):
     if not path.exists():
         return []
     return json.loads(path.read_text(encoding="utf-8"))["points"]
-
-
-def update_frontier(path, lines):
-    """Puts lines into a file in place of older ones of the same point, as `replace_lines` does."""
-    write_json_lines(path, replace_lines(read_frontier(path), lines, itemgetter(*_IDENTITY)))

@@ -2,10 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 
 from tfpurify.evaluation.checks import run_checks
+from tfpurify.evaluation.distances import DISTANCES_FILE, update_distances
+from tfpurify.evaluation.store import replace_lines, same_measurement
 from tfpurify.files import read_json_lines, write_json_lines
 from tfpurify.provenance import command_line, versions
 from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RECORD_KEYS, THREAT_MODELS
@@ -98,3 +101,20 @@ def read_records(path):
         _require_record(record, where)
         records.append(record)
     return records
+
+
+def update_records(path, records, distances=()):
+    """Puts records into a file in place of older ones of the same measurement; the rest stays.
+
+    An older record of more images stays too, as `store.replace_lines` says.
+
+    Args:
+        path: JSON lines file of records, made if missing.
+        records: Records as `make_record` makes them.
+        distances: Lines for `distances.jsonl` beside it, in the same way.
+    """
+    path = Path(path)
+    older = read_records(path) if path.exists() else []
+    write_records(path, replace_lines(older, records, same_measurement))
+    if distances:
+        update_distances(path.with_name(DISTANCES_FILE), distances)

@@ -1,6 +1,7 @@
 """What stands in the cells and rows of the tables, made from records."""
 
 from tfpurify.evaluation.checks import flag_names
+from tfpurify.evaluation.intervals import wilson_interval
 from tfpurify.report.study import STUDY_CELLS, pick, rank, study_records
 from tfpurify.vocabulary import STUDY_EPSILON, display, display_attack
 
@@ -20,8 +21,6 @@ ATTACK_HEADER = (
 
 def rate_text(rate, n):
     """Returns a rate over n images with its interval."""
-    from tfpurify.evaluation.rates import wilson_interval
-
     if rate is None:
         return "not measured"
     low, high = wilson_interval(round(rate * n), n)
