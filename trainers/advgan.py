@@ -39,72 +39,19 @@ def build_model(config, spec, target, black_box, total_steps):
     return model
 
 
-def _training_target(run, classifier, purifier):
-    """Returns what the attacker differentiates; through DefenseGAN with a shortened descent."""
-    from tfpurify.purifiers.defensegan import DefenseGAN
-    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
-
-    config = run.config
-    if purifier is None or not config["whitebox"]:
-        return classifier
-    if isinstance(purifier, DefenseGAN):
-        purifier = DefenseGAN(
-            purifier.generator,
-            purifier.encoder,
-            num_steps=config["num_steps"],
-            num_restarts=config["num_restarts"],
-            chunk_size=config["batch_size"],
-        )
-    return PurifiedClassifier(
-        purifier, classifier, config["gradient_mode"], soft_candidates=config["soft_candidates"]
-    )
-
-
-def _distil(run, black_box):
-    """Returns a surrogate that was taught the black box's outputs."""
-    from tfpurify.attacks.distillation import Distiller
-    from tfpurify.models.classifiers import build_classifier
-    from tfpurify.models.optimizers import Adam
-    from tfpurify.training import runner
-
-    epochs = run.config["distillation_epochs"]
-    schedule = runner.cosine(run.config, run.total_steps(epochs))
-    with run.scope():
-        distiller = Distiller(build_classifier(run.config["surrogate"], run.spec), black_box)
-        distiller.build()
-        distiller.compile(optimizer=Adam(schedule))
-    run.train(distiller, stage="surrogate", passes=epochs)
-    return distiller.surrogate
-
-
-def _take_weights(model, trained):
-    """Starts an attack from a trained one."""
-    model.generator.set_weights(trained.generator.get_weights())
-    model.discriminator.set_weights(trained.discriminator.get_weights())
-
-
-def _image_row(model, purifier, epsilon):
-    def image_row(images):
-        adversarial_images = model(images)
-        row = {
-            "perturbation": 0.5 + (adversarial_images - images) / (2.0 * epsilon),
-            "adversarial": adversarial_images,
-        }
-        if purifier is not None:
-            row["purified"] = purifier(adversarial_images)
-        return row
-
-    return image_row
-
-
 def run_fn(fn_args):
     """Trains, evaluates and exports; what TFX's Trainer calls."""
     from tfpurify.evaluation.run_record import evaluate_run
     from tfpurify.models.copies import frozen_part
     from tfpurify.purifiers.defensegan import DefenseGAN
-    from tfpurify.purifiers.purified_classifier import PurifiedClassifier
     from tfpurify.serving import saved_model
     from tfpurify.training import runner, trained_parts
+    from tfpurify.training.attack_training import (
+        distil,
+        image_row,
+        take_weights,
+        training_target,
+    )
 
     run = runner.Run("advgan", fn_args)
     config = run.config
@@ -116,16 +63,15 @@ def run_fn(fn_args):
     if config["warm_start"]:
         needed.append(trained_parts.attack_part(*warm))
     trained_parts.require_parts(needed, run.output_dir)
-    classifier = run.classifier()
-    purifier = trained_parts.load_purifier(config["defense"], config["dataset"], run.output_dir)
-    total_steps = run.total_steps()
-    deployed = classifier
+    place = (config["dataset"], run.output_dir, config["classifier"])
+    deployed = trained_parts.load_deployed(config["defense"], *place)
+    purifier, classifier = getattr(deployed, "purifier", None), deployed
     if purifier is not None:
-        deployed = PurifiedClassifier(purifier, classifier)
-        deployed.build()
+        classifier = deployed.classifier
+    total_steps = run.total_steps()
     black_box, surrogate = None, None
     if threat_model == "blackbox":
-        black_box, surrogate = deployed, _distil(run, deployed)
+        black_box, surrogate = deployed, distil(run, deployed)
     elif config["mixed_precision"] or (config["whitebox"] and isinstance(purifier, DefenseGAN)):
         # Successes are counted on what is deployed: in float32, behind the whole descent. A plain
         # callable, because Keras cannot save two models of an attack that share their layers.
@@ -136,7 +82,7 @@ def run_fn(fn_args):
         if surrogate is not None:
             target = frozen_part(surrogate, is_in_precision=False)
         else:
-            target = _training_target(run, frozen_part(classifier), purifier)
+            target = training_target(run, frozen_part(classifier), purifier)
         return build_model(config, run.spec, target, black_box, total_steps)
 
     def measure_and_export(model):
@@ -158,10 +104,9 @@ def run_fn(fn_args):
     model = run.build_model(build)
     if config["warm_start"]:
         part = trained_parts.attack_part(*warm)
-        _take_weights(model, trained_parts.load_part(part, run.output_dir))
-    logs = run.train(
-        model, _image_row(model, purifier, config["epsilon"]), best="attack_success_rate"
-    )
+        take_weights(model, trained_parts.load_part(part, run.output_dir))
+    row = image_row(model, purifier, config["epsilon"])
+    logs = run.train(model, row, best="attack_success_rate")
     run.finish(model, logs, build, measure_and_export)
 
 

@@ -51,7 +51,7 @@ def export(options):
         options: The flags by name.
 
     Raises:
-        ValueError: If a part is not trained, or an option does not fit the defense.
+        ValueError: If a part is not trained, or an option does not fit the defence.
         OSError: If the folder cannot be written.
     """
     from tfpurify.serving.trained_defence import export_trained

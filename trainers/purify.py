@@ -60,7 +60,7 @@ def purify(options, beam_arguments=()):
     Raises:
         ImportError: If Beam is not installed.
         ValueError: If nothing matches the pattern, a name is not UTF-8, there is no bundle of a
-            defence or a part of the defense is not trained, or both or neither are given.
+            defence or a part of it is not trained, or both or neither are given.
         OSError: If the output folder cannot be written, or another process writes it.
     """
     import tempfile
@@ -86,7 +86,7 @@ def purify(options, beam_arguments=()):
         with tempfile.TemporaryDirectory() as folder:
             bundle = options["bundle"]
             if bundle is None:  # of the runs/ here, which go before the zoo
-                trained = trained_parts.load_defence(options["defense"], options["dataset"], ".")
+                trained = trained_parts.load_deployed(options["defense"], options["dataset"], ".")
                 bundle = export_purified_classifier(trained, folder)
             counts = beam_pipeline.run({**options, "bundle": bundle}, beam_arguments)
     except RuntimeError as error:  # Beam's word for whatever a worker raised

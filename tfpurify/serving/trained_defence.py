@@ -63,7 +63,7 @@ def export_trained(
     if defense == "none" and format in _FILES:
         raise ValueError(f"`format={format}` needs a purifier, a PuVAE. Received: defense=none")
     parts = [trained_parts.classifier_part(dataset, architecture)]
-    target = trained_parts.load_defence(defense, dataset, output_dir, architecture, **descent)
+    target = trained_parts.load_deployed(defense, dataset, output_dir, architecture, **descent)
     name = f"{defense}_{dataset}_{architecture}" if name is None else name
     folder = Path(output_dir) / "saved_models" / name
     if format in _FILES:

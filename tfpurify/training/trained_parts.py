@@ -127,7 +127,7 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
         dataset: Name of the data set.
         output_dir: As for `load_part`.
         **descent: DefenseGAN's arguments; by default those of its projector, which is the
-            reference (L=200 steps from R=10 starts) unless the defense has an encoder.
+            reference (L=200 steps from R=10 starts) unless the defence has an encoder.
     """
     if defense == "none":
         return None
@@ -141,7 +141,7 @@ def load_purifier(defense, dataset, output_dir=None, **descent):
     return as_purifier(*loaded, **descent)
 
 
-def load_defence(defense, dataset, output_dir=None, architecture=None, **descent):
+def load_deployed(defense, dataset, output_dir=None, architecture=None, **descent):
     """Returns what is deployed: a trained purifier with the classifier behind it, built.
 
     Args:
