@@ -17,10 +17,10 @@ A key is a file's path and, in TFRecords, `#` and the record's place. The same i
 files, byte for byte, however many workers there are.
 """
 
-import json
 import os
+import sys
 
-from absl import flags, logging
+from absl import flags
 
 from tfpurify import vocabulary
 from trainers import _flags
@@ -51,57 +51,14 @@ def define_flags():
 
 
 def purify(options, beam_arguments=()):
-    """Runs the pipeline and returns its counts.
+    """Runs the pipeline over the flags by name, and Beam's own; returns its counts."""
+    from tfpurify.serving.purified_store import purify_store
 
-    Args:
-        options: The flags by name.
-        beam_arguments: Beam's own flags.
-
-    Raises:
-        ImportError: If Beam is not installed.
-        ValueError: If nothing matches the pattern, a name is not UTF-8, there is no bundle of a
-            defence or a part of it is not trained, or both or neither are given.
-        OSError: If the output folder cannot be written, or another process writes it.
-    """
-    import tempfile
-
-    from tfpurify.files import claim
-    from tfpurify.report.writing import require_writable
-    from tfpurify.serving.saved_model import export_purified_classifier
-    from tfpurify.training import trained_parts
-
-    try:
-        from tfpurify.serving import beam_pipeline
-    except ImportError as error:
-        raise ImportError(
-            f'Purifying a store needs Beam: `pip install -e ".[beam]"`. Received: {error}'
-        ) from error
-    if (options["bundle"] is None) == (options["defense"] is None):
-        raise ValueError(
-            "Either `bundle` or `defense` must be given. "
-            f"Received: bundle={options['bundle']}, defense={options['defense']}"
-        )
-    claim(require_writable(options["output_dir"]) / ".lock")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            bundle = options["bundle"]
-            if bundle is None:  # of the runs/ here, which go before the zoo
-                trained = trained_parts.load_deployed(options["defense"], options["dataset"], ".")
-                bundle = export_purified_classifier(trained, folder)
-            counts = beam_pipeline.run({**options, "bundle": bundle}, beam_arguments)
-    except RuntimeError as error:  # Beam's word for whatever a worker raised
-        reason = (str(error).strip().splitlines() or ["unknown"])[-1]
-        raise OSError(
-            f"The pipeline must end for {options['output_dir']} to be whole. Received: {reason}"
-        ) from error
-    logging.info("%s: %s", options["output_dir"], json.dumps(counts))
-    return counts
+    return purify_store(options, beam_arguments)
 
 
 def main():
     """Runs the command line; what follows `--` is Beam's."""
-    import sys
-
     arguments = sys.argv[1:]
     place = arguments.index("--") if "--" in arguments else len(arguments)
     sys.argv = [sys.argv[0], *arguments[:place]]

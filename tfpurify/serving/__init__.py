@@ -1,5 +1,5 @@
 """What is deployed: SavedModels, ONNX and LiteRT files, the REST server, the Beam pipeline.
 
-`saved_model` writes bundles, `bundle` answers requests with one. Neither knows training or
-reports.
+`saved_model` says what a bundle answers, `trained_defence` exports one by name, and `bundle`
+answers requests with it. `decoding`, `bundle` and `server` know no model.
 """
