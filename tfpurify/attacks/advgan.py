@@ -7,12 +7,8 @@ from keras import ops
 from tfpurify.attacks.perturbation_generator import PerturbationGenerator
 from tfpurify.data.loading import validate_if_eager
 from tfpurify.models import losses
-from tfpurify.models.layers import (
-    AdversarialModel,
-    freeze,
-    instance_normalization,
-    strided_discriminator_layers,
-)
+from tfpurify.models.base import AdversarialModel, freeze
+from tfpurify.models.layers import instance_normalization, strided_discriminator_layers
 from tfpurify.models.replicas import apply_mean
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
@@ -251,33 +247,3 @@ class AdvGAN(AdversarialModel):
     @property
     def metrics(self):
         return [*self.loss_trackers.values(), self.robust_accuracy, self.attack_success_rate]
-
-    def get_config(self):
-        def serialized(model):
-            is_model = isinstance(model, keras.Model)
-            return keras.saving.serialize_keras_object(model) if is_model else None
-
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "target": serialized(self.target),
-            "evaluation_target": serialized(self.evaluation_target),
-            "epsilon": self.epsilon,
-            "target_class": self.target_class,
-            "adversarial_loss": self.adversarial_loss,
-            "gan_loss": self.gan_loss,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "hinge_bound": self.hinge_bound,
-            "kappa": self.kappa,
-            "bottleneck_channels": self.bottleneck_channels,
-            "width": self.width,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        models = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("target", "evaluation_target")
-        }
-        return cls(**{**config, **models})

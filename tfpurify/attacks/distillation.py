@@ -6,12 +6,12 @@ from keras import ops
 
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.models import losses
-from tfpurify.models.layers import freeze
+from tfpurify.models.base import Configured, freeze
 from tfpurify.models.replicas import apply_mean
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class Distiller(keras.Model):
+class Distiller(Configured, keras.Model):
     """Teaches a surrogate classifier the outputs of a black box (static distillation).
 
     Args:
@@ -65,22 +65,6 @@ class Distiller(keras.Model):
     def metrics(self):
         return [self.loss_tracker, self.agreement]
 
-    def get_config(self):
-        is_model = isinstance(self.black_box, keras.Model)
-        return {
-            **super().get_config(),
-            "surrogate": keras.saving.serialize_keras_object(self.surrogate),
-            "black_box": keras.saving.serialize_keras_object(self.black_box) if is_model else None,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        models = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("surrogate", "black_box")
-        }
-        return cls(**{**config, **models})
-
 
 @keras.saving.register_keras_serializable("tfpurify")
 class DynamicAdvGAN(AdvGAN):
@@ -130,16 +114,17 @@ class DynamicAdvGAN(AdvGAN):
         self.loss_trackers["surrogate_loss"].update_state(loss)
         return {**logs, "surrogate_loss": self.loss_trackers["surrogate_loss"].result()}
 
+    @property
+    def surrogate(self):
+        """The target under the name that it has here."""
+        return self.target
+
+    @property
+    def black_box(self):
+        """The evaluation target under the name that it has here."""
+        return self.evaluation_target
+
     def get_config(self):
         config = super().get_config()
-        config["surrogate"] = config.pop("target")
-        config["black_box"] = config.pop("evaluation_target")
+        del config["target"], config["evaluation_target"]
         return config
-
-    @classmethod
-    def from_config(cls, config):
-        models = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("surrogate", "black_box")
-        }
-        return cls(**{**config, **models})

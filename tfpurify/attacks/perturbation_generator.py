@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from tfpurify.models.layers import ImageStack, instance_normalization
+from tfpurify.models.base import ImageStack
+from tfpurify.models.layers import instance_normalization
 
 
 @keras.saving.register_keras_serializable("tfpurify")
@@ -49,11 +50,3 @@ class PerturbationGenerator(ImageStack):
             layers.Activation("tanh", dtype="float32"),
         ]
         self.stack = keras.Sequential(stack, name="stack")
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "bottleneck_channels": self.bottleneck_channels,
-            "width": self.width,
-        }

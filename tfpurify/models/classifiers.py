@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from tfpurify.models.layers import BatchNormalization, Conv2D, ImageStack, Pretrained
+from tfpurify.models.base import ImageStack, Pretrained
+from tfpurify.models.layers import BatchNormalization, Conv2D
 from tfpurify.vocabulary import CLASSIFIERS
 
 
@@ -31,13 +32,6 @@ class Classifier(Pretrained, ImageStack):
     def hidden_layers(self):
         """Returns the layers between the images and the logits."""
         raise NotImplementedError
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "num_classes": self.num_classes,
-        }
 
 
 @keras.saving.register_keras_serializable("tfpurify")

@@ -1,4 +1,4 @@
-"""The few blocks that more than one model is built from."""
+"""The layers that more than one model is built from."""
 
 import math
 
@@ -6,9 +6,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-
-import tfpurify
-from tfpurify.models import zoo
 
 
 @keras.saving.register_keras_serializable("tfpurify")
@@ -154,16 +151,6 @@ def instance_normalization():
     return layers.GroupNormalization(groups=-1)
 
 
-def freeze(model):
-    """Stops the training of a model and of every layer inside.
-
-    Keras ignores an attribute that is set to the value it has. A frozen model comes out of its file
-    with its own flag False and its layers' flags True, so False alone would leave them trainable.
-    """
-    model.trainable = True
-    model.trainable = False
-
-
 def require_at_most_32(image_shape):
     """Refuses images that a decoder of three doublings from 4 x 4 cannot fill.
 
@@ -194,93 +181,3 @@ def strided_discriminator_layers(filters, normalization):
         yield layers.LeakyReLU(negative_slope=0.2)
     yield layers.Flatten()
     yield layers.Dense(1, dtype="float32")
-
-
-class Pretrained:
-    """Gives a model class `from_preset` and `presets`, from the zoo of shipped weights."""
-
-    @classmethod
-    def presets(cls, folder=None):
-        """Returns the presets that `from_preset` of this class takes: name -> card.
-
-        Args:
-            folder: The zoo's folder. Defaults to `zoo.default_folder()`.
-        """
-        return {
-            name: card
-            for name, card in zoo.list_presets(folder).items()
-            if _is_subclass(card.get("class_name"), cls)
-        }
-
-    @classmethod
-    def from_preset(cls, name, folder=None):
-        """Returns a trained model: verified by its digest, weights in float32, built.
-
-        Args:
-            name: A name that `presets()` lists.
-            folder: The zoo's folder. Defaults to `zoo.default_folder()`.
-
-        Raises:
-            ValueError: If there is no such preset of this class, or its file is damaged.
-        """
-        require_preset(cls, name, folder)
-        return zoo.load_preset(name, folder)
-
-
-def require_preset(cls, name, folder):
-    """Returns the presets of a class; raises ValueError if `name` is none of them."""
-    found = cls.presets(folder)
-    if name not in found:
-        listed = ", ".join(found) or "there is none"
-        raise ValueError(
-            f"`name` must be a preset of {cls.__name__}: {listed}. Received: name={name!r}"
-        )
-    return found
-
-
-def _is_subclass(name, cls):
-    """Says whether a class of ours is `cls` or below it; imports it if it is a public one."""
-    getattr(tfpurify, name or "", None)
-    return name in {found.__name__ for found in _with_subclasses(cls)}
-
-
-def _with_subclasses(cls):
-    yield cls
-    for subclass in cls.__subclasses__():
-        yield from _with_subclasses(subclass)
-
-
-class ImageStack(keras.Model):
-    """A model that is one `stack` of layers over images; a subclass sets it and `image_shape`."""
-
-    def build(self, input_shape=None):
-        self.stack.build((None, *self.image_shape))
-        self.built = True
-
-    def call(self, images, training=False):
-        return self.stack(images, training=training)
-
-
-class AdversarialModel(Pretrained, keras.Model):
-    """Base of the models whose `generator` and `discriminator` have an optimizer each."""
-
-    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
-        """Takes one optimizer each and builds both, so that a restore finds their variables."""
-        super().compile(**{"optimizer": None, **kwargs})
-        self.generator_optimizer = generator_optimizer
-        self.discriminator_optimizer = discriminator_optimizer
-        self.generator_optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-
-    def get_compile_config(self):
-        if not self.compiled:
-            return None
-        return {
-            name: keras.saving.serialize_keras_object(getattr(self, name))
-            for name in ("generator_optimizer", "discriminator_optimizer")
-        }
-
-    def compile_from_config(self, config):
-        self.compile(
-            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
-        )

@@ -236,15 +236,3 @@ class AdversarialPuVAE(PuVAE):
     @property
     def metrics(self):
         return [*super().metrics, self.adversarial_accuracy]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "epsilon": self.epsilon,
-            "epsilon_warmup_steps": self.epsilon_warmup_steps,
-            "attack_steps": self.attack_steps,
-            "attacks_classifier": self.attacks_classifier,
-            "selection_weight": self.selection_weight,
-            "clean_weight": self.clean_weight,
-            "temperature": self.temperature,
-        }

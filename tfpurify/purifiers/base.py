@@ -5,12 +5,13 @@ import tensorflow as tf
 from keras import ops
 
 from tfpurify.data.loading import validate_if_eager
+from tfpurify.models.base import Configured
 from tfpurify.models.losses import projection_error
 
 _PENALTY_WEIGHT = 10.0  # of a detector's penalty, whose unit is its threshold
 
 
-class Purifier(keras.Model):
+class Purifier(Configured, keras.Model):
     """Images -> images of the same shape, dtype and range [0, 1].
 
     A subclass sets `image_shape` and implements `call(images, training=False)`.

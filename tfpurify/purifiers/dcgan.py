@@ -5,8 +5,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify.models import losses
+from tfpurify.models.base import AdversarialModel, Configured
 from tfpurify.models.layers import (
-    AdversarialModel,
     BatchNormalization,
     require_at_most_32,
     strided_discriminator_layers,
@@ -17,7 +17,7 @@ from tfpurify.vocabulary import PRIOR_LOSSES
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class Generator(keras.Model):
+class Generator(Configured, keras.Model):
     """z -> images in [0, 1].
 
     Dense to 4 x 4 x 64, then transposed 4 x 4 convolutions of stride 2 with 32, 16 and 8 channels,
@@ -88,14 +88,6 @@ class Generator(keras.Model):
 
     def _layers_of(self, kind):
         return [layer for layer in self.stack.layers if isinstance(layer, kind)]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "latent_dim": self.latent_dim,
-            "width": self.width,
-        }
 
 
 def _scale_and_bias(normalization):
@@ -282,15 +274,3 @@ class DCGAN(AdversarialModel):
     @property
     def metrics(self):
         return [self.generator_tracker, self.discriminator_tracker]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "latent_dim": self.latent_dim,
-            "width": self.width,
-            "gan_loss": self.gan_loss,
-            "gradient_penalty_weight": self.gradient_penalty_weight,
-            "critic_steps": self.critic_steps,
-            "seed": self.seed,
-        }

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfpurify.data.augmentation import add_noise
-from tfpurify.models.layers import Pretrained, freeze
+from tfpurify.models.base import Configured, Pretrained, freeze
 from tfpurify.models.replicas import apply_mean, own_step
 
 _CURVATURE_SAMPLES = 256
@@ -13,7 +13,7 @@ _DAMPING = 0.01  # of the mean curvature, in units of its mean eigenvalue
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class LatentEncoder(Pretrained, keras.Model):
+class LatentEncoder(Pretrained, Configured, keras.Model):
     """Guesses the z from which a generator makes an image.
 
     An encoder sees x and proposes z; then a refiner sees (x, G(z), z) and corrects z, several
@@ -187,23 +187,3 @@ class LatentEncoder(Pretrained, keras.Model):
     @property
     def metrics(self):
         return [self.error_tracker, self.encoder_error_tracker]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "latent_dim": self.latent_dim,
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "filters": self.filters,
-            "units": self.units,
-            "num_refinements": self.num_refinements,
-            "input_noise": self.input_noise,
-            "input_noise_period": self.input_noise_period,
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(
-            **{**config, "generator": keras.saving.deserialize_keras_object(config["generator"])}
-        )

@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from tfpurify.data.loading import get_spec, validate_if_eager
+from tfpurify.models.base import Configured, freeze, require_preset
 from tfpurify.models.classifiers import Classifier
-from tfpurify.models.layers import freeze, require_preset
 from tfpurify.purifiers.base import (
     CandidatePurifier,
     identity_backward,
@@ -18,7 +18,7 @@ from tfpurify.vocabulary import GRADIENT_MODES
 
 
 @keras.saving.register_keras_serializable("tfpurify")
-class PurifiedClassifier(keras.Model):
+class PurifiedClassifier(Configured, keras.Model):
     """Images -> purifier -> classifier -> logits.
 
     Args:
@@ -162,22 +162,3 @@ class PurifiedClassifier(keras.Model):
             purified_images = approximation + tf.stop_gradient(purified_images - approximation)
             return self.classifier(purified_images, training=False)
         return self.classifier(identity_backward(images, purified_images), training=False)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "purifier": keras.saving.serialize_keras_object(self.purifier),
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "gradient_mode": self.gradient_mode,
-            "temperature": self.temperature,
-            "soft_candidates": self.soft_candidates,
-            "truncated_steps": self.truncated_steps,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("purifier", "classifier")
-        }
-        return cls(**{**config, **parts})

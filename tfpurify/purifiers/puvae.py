@@ -6,13 +6,8 @@ from keras import layers, ops
 
 from tfpurify.data.augmentation import add_noise
 from tfpurify.models import losses
-from tfpurify.models.layers import (
-    BatchNormalization,
-    Conv2DTranspose,
-    Pretrained,
-    freeze,
-    require_at_most_32,
-)
+from tfpurify.models.base import Pretrained, freeze
+from tfpurify.models.layers import BatchNormalization, Conv2DTranspose, require_at_most_32
 from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.base import CandidatePurifier
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
@@ -325,29 +320,3 @@ class PuVAE(Pretrained, CandidatePurifier):
     @property
     def metrics(self):
         return [*self.loss_trackers.values(), self.purified_accuracy]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "num_classes": self.num_classes,
-            "latent_dim": self.latent_dim,
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "reconstruction_weight": self.reconstruction_weight,
-            "kl_weight": self.kl_weight,
-            "classification_weight": self.classification_weight,
-            "classification_warmup_steps": self.classification_warmup_steps,
-            "training_noise": self.training_noise,
-            "noise_scale": self.noise_scale,
-            "input_noise": self.input_noise,
-            "input_noise_period": self.input_noise_period,
-            "classification_labels": self.classification_labels,
-            "batch_normalization": self.batch_normalization,
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(
-            **{**config, "classifier": keras.saving.deserialize_keras_object(config["classifier"])}
-        )
