@@ -1,10 +1,6 @@
 """DefenseGAN: projection onto a generator's range by descent from several starts."""
 
-import math
-import time
-
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 from keras import ops
@@ -12,22 +8,12 @@ from keras import ops
 from tfpurify.data.loading import validate_if_eager
 from tfpurify.models import zoo
 from tfpurify.models.base import require_preset
-from tfpurify.purifiers import descent
+from tfpurify.purifiers import descent, projectors
 from tfpurify.purifiers.base import CandidatePurifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
+from tfpurify.purifiers.time_budget import choose_effort, require_time_budget
 from tfpurify.vocabulary import PROJECTORS
-
-_DEFAULTS = {
-    "reference": {"num_steps": 200, "num_restarts": 10, "step_size": 10.0, "momentum": 0.7},
-    "fast": {"num_steps": 10, "num_restarts": 2, "step_size": 2.0, "momentum": 0.9},
-}
-_DECAY_START = 0.8  # share of the reference's steps after which the step size is divided by ten
-_SCREENING = 0.25  # share of the fast projector's steps that all starts get, not only the best
-# Steps and restarts among which a time budget chooses, by rising effort.
-_EFFORTS = ((2, 1), (5, 1), (10, 2), (15, 2), (25, 2), (40, 4), (60, 10), (100, 10), (200, 10))
-_BUDGET_SHARE = 0.75  # of the time budget that the projection may take in the median
-_TIMED_CALLS = 9
 
 
 @keras.saving.register_keras_serializable("tfpurify")
@@ -108,30 +94,11 @@ class DefenseGAN(CandidatePurifier):
                 "`projector='fast'` needs the `encoder` that was trained for the generator. "
                 "Received: encoder=None"
             )
-        if time_budget_ms is not None and projector != "fast":
-            raise ValueError(
-                "`time_budget_ms` needs `projector='fast'`: the reference's steps and restarts are "
-                f"the paper's. Received: projector={projector!r}"
-            )
-        if time_budget_ms is not None and not 0 < time_budget_ms < math.inf:
-            raise ValueError(
-                "`time_budget_ms` must be > 0 and finite. "
-                f"Received: time_budget_ms={time_budget_ms}"
-            )
-        if time_budget_ms is not None and (num_steps, num_restarts) != (None, None):
-            raise ValueError(
-                "`time_budget_ms` chooses `num_steps` and `num_restarts`, so it excludes them. "
-                f"Received: num_steps={num_steps}, num_restarts={num_restarts}"
-            )
-        defaults = _DEFAULTS[projector]
-        given = {
-            "num_steps": num_steps,
-            "num_restarts": num_restarts,
-            "step_size": step_size,
-            "momentum": momentum,
-        }
-        for name, value in given.items():
-            setattr(self, name, defaults[name] if value is None else value)
+        require_time_budget(time_budget_ms, projector, num_steps, num_restarts)
+        given = {"num_steps": num_steps, "num_restarts": num_restarts}
+        given |= {"step_size": step_size, "momentum": momentum}
+        for name, default in projectors.DEFAULTS[projector].items():
+            setattr(self, name, default if given[name] is None else given[name])
         self.chunk_size = chunk_size
         for name in ("num_steps", "num_restarts", "chunk_size"):
             if getattr(self, name) < 1:
@@ -145,9 +112,10 @@ class DefenseGAN(CandidatePurifier):
         self.jit_compile = jit_compile
         self.time_budget_ms = time_budget_ms
         self._is_calibrated = False
-        self._compile_descent()
+        self._set_effort(self.num_steps, self.num_restarts)
 
-    def _compile_descent(self):
+    def _set_effort(self, num_steps, num_restarts):
+        self.num_steps, self.num_restarts = num_steps, num_restarts
         self._descend = tf.function(
             self._descend_chunk, jit_compile=self.jit_compile, reduce_retracing=True
         )
@@ -190,34 +158,8 @@ class DefenseGAN(CandidatePurifier):
         if self.time_budget_ms is not None and not self._is_calibrated:
             self._is_calibrated = True
             with tf.init_scope():  # inside a graph there would be nothing to time
-                self._calibrate()
-
-    def _calibrate(self):
-        """Takes the greatest effort whose median time for one image fits the budget."""
-        image, chosen = tf.fill((1, *self.image_shape), 0.5), None
-        for effort in _EFFORTS:
-            self.num_steps, self.num_restarts = effort
-            self._compile_descent()
-            self(image)
-            times = []
-            for _ in range(_TIMED_CALLS):
-                started = time.perf_counter()
-                self(image)
-                times.append(1e3 * (time.perf_counter() - started))
-            if np.median(times) > _BUDGET_SHARE * self.time_budget_ms:
-                break
-            chosen, milliseconds = effort, np.median(times)
-        if chosen is None:
-            raise ValueError(
-                "`time_budget_ms` must leave room for two steps, which take "
-                f"{np.median(times):.1f} ms here. Received: time_budget_ms={self.time_budget_ms}"
-            )
-        self.num_steps, self.num_restarts = chosen
-        self._compile_descent()
-        logging.info(
-            "DefenseGAN, time_budget_ms=%g: num_steps=%d, num_restarts=%d, %.1f ms for one image",
-            *(self.time_budget_ms, *chosen, milliseconds),
-        )
+                image = tf.fill((1, *self.image_shape), 0.5)
+                choose_effort(self.time_budget_ms, self._set_effort, lambda: self(image))
 
     def initial_z(self):
         """Returns the random starts: `(num_restarts, latent_dim)`, one less with an encoder."""
@@ -255,86 +197,27 @@ class DefenseGAN(CandidatePurifier):
         return self._project(images, z0, with_encoder)
 
     def _project_chunks(self, images, z0, with_encoder):
-        count, num_restarts = tf.shape(images)[0], ops.shape(z0)[1] + with_encoder
-        num_chunks = -(-count // self.chunk_size)
-
-        def project_chunk(index, all_z, all_errors):
-            rows = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
-            z, errors = self._descend(images[rows], z0[rows], with_encoder)
-            return index + 1, all_z.write(index, z), all_errors.write(index, errors)
-
-        def new_array():
-            return tf.TensorArray(tf.float32, size=num_chunks, infer_shape=False)
-
-        _, all_z, all_errors = tf.while_loop(
-            lambda index, *_: index < num_chunks,
-            project_chunk,
-            (0, new_array(), new_array()),
-            parallel_iterations=1,
-        )
-        return (
-            tf.reshape(all_z.concat(), (count, num_restarts, self.latent_dim)),
-            tf.reshape(all_errors.concat(), (count, num_restarts)),
+        num_restarts = ops.shape(z0)[1] + with_encoder
+        return descent.in_chunks(
+            lambda images, z0: self._descend(images, z0, with_encoder),
+            images,
+            z0,
+            self.chunk_size,
+            num_restarts,
         )
 
     def _descend_chunk(self, images, z0, with_encoder):
         generator = self.generator.folded()
         if with_encoder:
             z0 = tf.concat([self.encoder.encode(images, generator)[:, None], z0], axis=1)
-        descend = self._descend_fast if self.projector == "fast" else self._descend_reference
-        return descend(generator, images, z0)
+        is_fast = self.projector == "fast"
+        descend = projectors.descend_fast if is_fast else projectors.descend_reference
+        return descend(generator, images, z0, self.num_steps, self._move())
 
     def _move(self):
-        """Returns one step of the descent: step, z, velocity, gradient -> next z and velocity."""
-
-        def move_reference(step, z, velocity, gradient):
-            is_late = step >= _DECAY_START * self.num_steps
-            velocity = self.momentum * velocity + gradient
-            return z - tf.where(is_late, 0.1 * self.step_size, self.step_size) * velocity, velocity
-
-        if self.projector == "reference":
-            return move_reference
-        # Read here, because a loop's gradient cannot read a variable anew.
-        preconditioner = tf.convert_to_tensor(self.encoder.preconditioner)
-
-        def move_fast(_, z, velocity, gradient):
-            change = self.step_size * (gradient @ preconditioner)
-            velocity = self.momentum * velocity - change
-            return z + self.momentum * velocity - change, velocity
-
-        return move_fast
-
-    def _descend_reference(self, generator, images, z0):
-        num_restarts, move = ops.shape(z0)[1], self._move()
-        repeated_images = tf.repeat(images, num_restarts, axis=0)
-        state = descent.initial_state(tf.reshape(z0, (-1, self.latent_dim)))
-        steps = (0, self.num_steps)
-        state = descent.iterate(generator, repeated_images, state, move, steps)
-        z, errors = descent.best(generator, repeated_images, state)
-        return (
-            tf.reshape(z, (-1, num_restarts, self.latent_dim)),
-            tf.reshape(errors, (-1, num_restarts)),
-        )
-
-    def _descend_fast(self, generator, images, z0):
-        num_restarts, move = ops.shape(z0)[1], self._move()
-        state = descent.initial_state(tf.reshape(z0, (-1, self.latent_dim)))
-        screening_steps = max(1, int(_SCREENING * self.num_steps))
-        repeated_images = tf.repeat(images, num_restarts, axis=0)
-        steps = (0, screening_steps)
-        state = descent.iterate(generator, repeated_images, state, move, steps)
-        screened = [tf.reshape(part, (-1, num_restarts, *part.shape[1:])) for part in state]
-        all_z, all_errors = screened[2:]
-        nearest = tf.argmin(all_errors, axis=1)
-        state = [tf.gather(part, nearest, axis=1, batch_dims=1) for part in screened]
-        steps = (screening_steps, self.num_steps)
-        state = descent.iterate(generator, images, state, move, steps)
-        z, errors = descent.best(generator, images, state)
-        is_nearest = tf.one_hot(nearest, num_restarts, True, False)
-        return (
-            tf.where(is_nearest[..., None], z[:, None], all_z),
-            tf.where(is_nearest, errors[:, None], all_errors),
-        )
+        if self.projector == "fast":
+            return projectors.fast_move(self.step_size, self.momentum, self.encoder.preconditioner)
+        return projectors.reference_move(self.num_steps, self.step_size, self.momentum)
 
     def call(self, images, training=False):
         z, errors = self.project(images)
@@ -382,19 +265,14 @@ class DefenseGAN(CandidatePurifier):
 
     def _descend_again(self, images, starts, nearest, last_steps):
         """Returns G(z) of each image's chosen start, all or the last steps of it differentiable."""
-        generator, move = self.generator.folded(), self._move()
+        generator = self.generator.folded()
         z = tf.gather(starts, nearest, axis=1, batch_dims=1)
         if self.projector == "fast" and last_steps is None:
             encoded = self.encoder.encode(images, generator)
             z = tf.where((nearest == 0)[:, None], encoded, z)
-        state, first = descent.initial_state(z), 0
-        if last_steps is not None:
-            first = max(0, self.num_steps - last_steps)
-            fixed = (generator, tf.stop_gradient(images), state, move, (0, first))
-            state = [tf.stop_gradient(part) for part in descent.iterate(*fixed)]
+        first = 0 if last_steps is None else max(0, self.num_steps - last_steps)
         steps = (first, self.num_steps)
-        state = descent.iterate(generator, images, state, move, steps, recompute=True)
-        return generator(descent.best(generator, images, state)[0])
+        return projectors.descend_differentiably(generator, images, z, steps, self._move())
 
     def candidates(self, images):
         """Returns the best iterate of each start: `(batch, num_restarts, H, W, C)`."""

@@ -60,3 +60,40 @@ def keep_better(z, errors, best_z, best_errors):
         tf.where(is_better[:, None], z, best_z),
         tf.where(is_better, errors, best_errors),
     )
+
+
+def in_chunks(descend, images, z0, chunk_size, num_restarts):
+    """Descends for some images after the others, so that memory does not grow with the batch.
+
+    Args:
+        descend: Function of images and starts -> z `(chunk, num_restarts, latent_dim)` and errors
+            `(chunk, num_restarts)`.
+        images: `(batch, height, width, channels)`.
+        z0: Starts of each image `(batch, any, latent_dim)`.
+        chunk_size: Images that descend at once.
+        num_restarts: How many starts `descend` returns for each image.
+
+    Returns:
+        z and errors of the whole batch.
+    """
+    count = tf.shape(images)[0]
+    num_chunks = -(-count // chunk_size)
+
+    def descend_chunk(index, all_z, all_errors):
+        rows = slice(index * chunk_size, (index + 1) * chunk_size)
+        z, errors = descend(images[rows], z0[rows])
+        return index + 1, all_z.write(index, z), all_errors.write(index, errors)
+
+    def new_array():
+        return tf.TensorArray(tf.float32, size=num_chunks, infer_shape=False)
+
+    _, all_z, all_errors = tf.while_loop(
+        lambda index, *_: index < num_chunks,
+        descend_chunk,
+        (0, new_array(), new_array()),
+        parallel_iterations=1,
+    )
+    return (
+        tf.reshape(all_z.concat(), (count, num_restarts, z0.shape[-1])),
+        tf.reshape(all_errors.concat(), (count, num_restarts)),
+    )
