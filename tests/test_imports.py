@@ -14,7 +14,7 @@ ROOT = Path(tfpurify.__file__).parents[1]
 
 # Each may import what comes before it; the modules of a package may import each other.
 ORDER = (
-    *("registry", "vocabulary", "files", "provenance"),
+    *("registry", "vocabulary", "arguments", "files", "provenance"),
     *("data", "models", "purifiers", "attacks", "training", "evaluation", "report", "serving"),
     "trainers",
 )

@@ -166,7 +166,7 @@ def test_width_multiplies_the_channels_of_both_parts():
     ("arguments", "message"),
     [
         ({"gan_loss": "wgan"}, r"`gan_loss` must be one of \['dcgan', 'wgan-gp'\]. .*'wgan'"),
-        ({"width": 0}, "`width` and `latent_dim` must be >= 1. Received: width=0"),
+        ({"width": 0}, "`width` must be >= 1. Received: width=0"),
         ({"latent_dim": 0}, "latent_dim=0"),
     ],
 )

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfpurify.arguments import require_epsilon, require_one_of, require_target_class
 from tfpurify.attacks.perturbation_generator import PerturbationGenerator
 from tfpurify.data.loading import validate_if_eager
 from tfpurify.models import losses
@@ -72,22 +73,14 @@ class AdvGAN(AdversarialModel):
     ):
         # Not its images: bfloat16 has 8 bits, so that 8/255 would be one or two steps of it.
         super().__init__(**{"autocast": False, **kwargs})
-        losses.require_epsilon(epsilon)
-        losses.require_target_class(target_class)
-        for name, value, choices in (
-            ("adversarial_loss", adversarial_loss, ADVERSARIAL_LOSSES),
-            ("gan_loss", gan_loss, GAN_LOSSES),
-        ):
-            if value not in choices:
-                raise ValueError(
-                    f"`{name}` must be one of {list(choices)}. Received: {name}={value!r}"
-                )
+        require_epsilon(epsilon)
+        require_target_class(target_class)
+        require_one_of(ADVERSARIAL_LOSSES, adversarial_loss=adversarial_loss)
+        require_one_of(GAN_LOSSES, gan_loss=gan_loss)
         self.image_shape = tuple(image_shape)
         self.target = target
         self.evaluation_target = evaluation_target
-        for model in (target, evaluation_target):
-            if isinstance(model, keras.Model):
-                freeze(model)
+        freeze(target, evaluation_target)
         self.epsilon = epsilon
         self.target_class = target_class
         self.adversarial_loss = adversarial_loss
@@ -147,7 +140,7 @@ class AdvGAN(AdversarialModel):
     def _adversarial_losses(self, logits, labels):
         """Returns L_adv `(batch,)` and whether any example has something left to gain."""
         is_targeted = self.target_class is not None
-        losses.require_target_class(self.target_class, logits.shape[-1])
+        require_target_class(self.target_class, logits.shape[-1])
         if is_targeted:
             labels = ops.full_like(labels, self.target_class)
         if self.adversarial_loss == "cross_entropy":
@@ -225,7 +218,7 @@ class AdvGAN(AdversarialModel):
 
         def predict(inputs):
             logits = target(inputs)
-            losses.require_target_class(self.target_class, logits.shape[-1])
+            require_target_class(self.target_class, logits.shape[-1])
             return ops.argmax(logits, axis=1)
 
         before, after = predict(images), predict(self(images))

@@ -18,9 +18,10 @@ except ImportError as error:
         f"Received: {type(error).__name__}: {error}"
     ) from error
 
+from tfpurify.arguments import require_at_least, require_epsilon, require_one_of
 from tfpurify.attacks.dead_gradient import where_it_dies
 from tfpurify.data.loading import validate_images
-from tfpurify.models.losses import UNSATURATED, margin_loss, require_epsilon
+from tfpurify.models.losses import UNSATURATED, margin_loss
 from tfpurify.models.tracing import trace_images
 from tfpurify.vocabulary import ART_ATTACKS, SURROGATE_MODES
 
@@ -134,12 +135,9 @@ class ARTAttack:
     """
 
     def __init__(self, name, target, image_shape, epsilon, num_steps=100, num_restarts=1, seed=0):
-        if name not in ART_ATTACKS:
-            raise ValueError(f"`name` must be one of {list(ART_ATTACKS)}. Received: name={name!r}")
+        require_one_of(ART_ATTACKS, name=name)
         require_epsilon(epsilon)
-        for argument, value in (("num_steps", num_steps), ("num_restarts", num_restarts)):
-            if value < 1:
-                raise ValueError(f"`{argument}` must be >= 1. Received: {argument}={value}")
+        require_at_least(1, num_steps=num_steps, num_restarts=num_restarts)
         self.name = name
         self.epsilon = epsilon
         self.seed = seed

@@ -28,8 +28,7 @@ class Distiller(Configured, keras.Model):
         super().__init__(**kwargs)
         self.surrogate = surrogate
         self.black_box = black_box
-        if isinstance(black_box, keras.Model):
-            freeze(black_box)
+        freeze(black_box)
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.agreement = keras.metrics.Mean(name="agreement")
 

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfpurify.arguments import require_at_least
+
 
 class Expectation:
     """The mean of a random target's logits over several draws.
@@ -18,8 +20,7 @@ class Expectation:
     """
 
     def __init__(self, target, num_draws=4):
-        if num_draws < 1:
-            raise ValueError(f"`num_draws` must be >= 1. Received: num_draws={num_draws}")
+        require_at_least(1, num_draws=num_draws)
         self.target = target
         self.num_draws = num_draws
         # What an attack asks of a target: its parts, to name a dead layer, and its mode.

@@ -3,14 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.arguments import require_above_zero, require_at_least
 from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.data.loading import validate_images
-from tfpurify.models.losses import (
-    UNSATURATED,
-    margin_loss,
-    projection_error,
-    require_gradient,
-)
+from tfpurify.models.losses import UNSATURATED, margin_loss, projection_error, require_gradient
 
 
 class LatentSearch:
@@ -55,10 +51,8 @@ class LatentSearch:
         weight=2000.0,
         kappa=2.0,
     ):
-        if budget <= 0:
-            raise ValueError(f"`budget` must be > 0. Received: budget={budget}")
-        if num_steps < 1:
-            raise ValueError(f"`num_steps` must be >= 1. Received: num_steps={num_steps}")
+        require_above_zero(budget=budget)
+        require_at_least(1, num_steps=num_steps)
         self.target = target
         self.generate = generate
         self.project = project

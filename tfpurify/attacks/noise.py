@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.arguments import require_epsilon
 from tfpurify.data.loading import validate_images
-from tfpurify.models.losses import require_epsilon
 
 
 class RandomNoise:

@@ -3,9 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.arguments import require_above_zero, require_at_least, require_epsilon
 from tfpurify.attacks.dead_gradient import naming_the_layer
 from tfpurify.data.loading import validate_images
-from tfpurify.models.losses import UNSATURATED, margin_loss, require_epsilon, require_gradient
+from tfpurify.models.losses import UNSATURATED, margin_loss, require_gradient
 from tfpurify.vocabulary import SURROGATE_MODES
 
 _PENALIZED = 1e6  # above all margins of logits; float32 tells penalties beside it apart
@@ -62,10 +63,8 @@ class PGD:
         target_rank=None,
     ):
         require_epsilon(epsilon)
-        if num_steps < 1:
-            raise ValueError(f"`num_steps` must be >= 1. Received: num_steps={num_steps}")
-        if step_size is not None and step_size <= 0:
-            raise ValueError(f"`step_size` must be > 0. Received: step_size={step_size}")
+        require_at_least(1, num_steps=num_steps, target_rank=target_rank)
+        require_above_zero(step_size=step_size)
         self.target = target
         self.epsilon = epsilon
         self.num_steps = num_steps
@@ -75,8 +74,6 @@ class PGD:
         if evaluation_target is None and is_surrogate:
             evaluation_target = target.exact_logits
         self.evaluation_target = evaluation_target
-        if target_rank is not None and target_rank < 1:
-            raise ValueError(f"`target_rank` must be >= 1. Received: target_rank={target_rank}")
         self.penalty = penalty
         self.target_rank = target_rank
         self._search = None

@@ -4,7 +4,6 @@ Images come from a prepared TFDS directory, from TFDS's download, or from the em
 Validation is the last 5,000 training images (of the sample: the last 200).
 """
 
-import dataclasses
 import os
 
 import numpy as np
@@ -12,79 +11,13 @@ import tensorflow as tf
 from absl import logging
 
 from tfpurify import vocabulary
+from tfpurify.arguments import require_at_least, require_one_of
 from tfpurify.data import augmentation, batching, sources
 from tfpurify.data.embedded import SAMPLE_SIZES, SAMPLE_VALIDATION_SIZE, sample_path
+from tfpurify.data.specs import get_spec
 
 SPLITS = ("train", "validation", "test")
 VALIDATION_SIZE = 5000
-_MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
-_FASHION_MNIST_HOST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-_CIFAR_HOST = "https://www.cs.toronto.edu/~kriz/"
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetSpec:
-    """What the models need to know about a data set.
-
-    Args:
-        name: TFDS's name of the data set.
-        image_shape: (height, width, channels).
-        num_classes: number of classes.
-        class_names: one name per class, in the order of the labels.
-        default_classifier: the study's classifier for this data set, for `build_classifier`.
-        download_url: a file of the data set on the host that TFDS downloads it from.
-    """
-
-    name: str
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    class_names: tuple[str, ...]
-    default_classifier: str
-    download_url: str
-
-
-_FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-_CIFAR = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
-DATASETS = {
-    spec.name: spec
-    for spec in (
-        DatasetSpec(
-            "mnist",
-            (28, 28, 1),
-            10,
-            tuple("0123456789"),
-            vocabulary.STUDY_CLASSIFIERS["mnist"],
-            _MNIST_HOST + "t10k-labels-idx1-ubyte.gz",
-        ),
-        DatasetSpec(
-            "fashion_mnist",
-            (28, 28, 1),
-            10,
-            tuple(_FASHION.split(",")),
-            vocabulary.STUDY_CLASSIFIERS["fashion_mnist"],
-            _FASHION_MNIST_HOST + "t10k-labels-idx1-ubyte.gz",
-        ),
-        DatasetSpec(
-            "cifar10",
-            (32, 32, 3),
-            10,
-            tuple(_CIFAR.split(",")),
-            vocabulary.STUDY_CLASSIFIERS["cifar10"],
-            _CIFAR_HOST + "cifar-10-binary.tar.gz",
-        ),
-    )
-}
-
-
-def _check_choice(argument, value, choices):
-    if value not in choices:
-        raise ValueError(f"`{argument}` must be one of {tuple(choices)}. Received: {value!r}")
-
-
-def get_spec(name):
-    """Returns the `DatasetSpec` of data set `name`."""
-    _check_choice("name", name, DATASETS)
-    return DATASETS[name]
 
 
 def resolve_source(name, data_dir=None, source="auto"):
@@ -104,7 +37,7 @@ def resolve_source(name, data_dir=None, source="auto"):
         FileNotFoundError: `source="tfds"`, and the data are neither prepared nor downloadable.
     """
     get_spec(name)
-    _check_choice("source", source, vocabulary.DATA_SOURCES)
+    require_one_of(vocabulary.DATA_SOURCES, source=source)
     if source == "embedded":
         sources.warn_embedded(name, "it was asked for")
         return "embedded"
@@ -124,7 +57,7 @@ def resolve_source(name, data_dir=None, source="auto"):
 def load_uint8(name, split, data_dir=None, source="auto"):
     """Like `load_dataset`, but images are uint8 in [0, 255], as they are stored."""
     spec = get_spec(name)
-    _check_choice("split", split, SPLITS)
+    require_one_of(SPLITS, split=split)
     resolved = resolve_source(name, data_dir, source)
     logging.info("%s %s comes from %s", name, split, resolved)
     if resolved == "tfds":
@@ -271,14 +204,13 @@ def training_batches(
         FileNotFoundError: see `resolve_source` and `examples_from_files`.
     """
     spec = get_spec(name)
-    _check_choice("augment", augment, (None, *vocabulary.AUGMENTATIONS))
+    require_one_of((None, *vocabulary.AUGMENTATIONS), augment=augment)
     if not 0 <= initial_epoch <= epochs:
         raise ValueError(
             f"`initial_epoch` must be in [0, epochs]. "
             f"Received: initial_epoch={initial_epoch}, epochs={epochs}"
         )
-    if limit is not None and limit < 1:
-        raise ValueError(f"`limit` must be >= 1. Received: limit={limit}")
+    require_at_least(1, limit=limit)
     if train_files is None:
         examples = load_uint8(name, split, data_dir, source)
     else:

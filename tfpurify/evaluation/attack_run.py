@@ -4,13 +4,13 @@ from pathlib import Path
 
 from absl import logging
 
+from tfpurify.arguments import require_epsilon
 from tfpurify.data import loading
 from tfpurify.evaluation import diagnostics, records
 from tfpurify.evaluation.attack_measurement import is_mean_squared, measure_attack
 from tfpurify.evaluation.attacks_by_name import PUBLISHED_MEAN_SQUARED, Settings, require_names
 from tfpurify.evaluation.defences import load_defence
 from tfpurify.evaluation.trained_advgans import load_advgans
-from tfpurify.models.losses import require_epsilon
 from tfpurify.vocabulary import GRADIENT_MODES, STUDY_CLASSIFIERS, STUDY_EPSILON
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfpurify.arguments import require_target_class
 from tfpurify.data.loading import validate_images
 from tfpurify.evaluation.checks import (
     check_attack_moved,
@@ -32,7 +33,6 @@ from tfpurify.evaluation.comparisons import (
 )
 from tfpurify.evaluation.intervals import wilson_interval
 from tfpurify.evaluation.records import make_record, read_records, write_records
-from tfpurify.models.losses import require_target_class
 from tfpurify.vocabulary import SURROGATE_MODES
 
 __all__ = [

@@ -9,14 +9,16 @@ import tfpurify
 from tfpurify.models import zoo
 
 
-def freeze(model):
-    """Stops the training of a model and of every layer inside.
+def freeze(*models):
+    """Stops the training of models and of every layer inside; None and plain functions pass.
 
     Keras ignores an attribute that is set to the value it has. A frozen model comes out of its file
     with its own flag False and its layers' flags True, so False alone would leave them trainable.
     """
-    model.trainable = True
-    model.trainable = False
+    for model in models:
+        if isinstance(model, keras.Layer):
+            model.trainable = True
+            model.trainable = False
 
 
 class Configured:

@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from tfpurify.arguments import require_one_of
 from tfpurify.models.base import ImageStack, Pretrained
 from tfpurify.models.layers import BatchNormalization, Conv2D
 from tfpurify.vocabulary import CLASSIFIERS
@@ -148,8 +149,7 @@ def build_classifier(name, spec):
     Raises:
         ValueError: If `name` is unknown.
     """
-    if name not in _CLASSES:
-        raise ValueError(f"`name` must be one of {list(_CLASSES)}. Received: name={name!r}")
+    require_one_of(_CLASSES, name=name)
     classifier = _CLASSES[name](spec.image_shape, spec.num_classes, name=name)
     classifier.build()
     return classifier

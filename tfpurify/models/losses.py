@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfpurify.arguments import require_at_least
+
 # Past every margin that a float32 classifier can show: with this `kappa` no image stops counting.
 UNSATURATED = 1e9
 
@@ -65,40 +67,6 @@ def require_gradient(gradient, where, is_active=True):
     )
     with tf.control_dependencies([op for op in (finite, alive) if op is not None]):
         return tf.identity(gradient)
-
-
-def require_epsilon(epsilon):
-    """Refuses an L-inf bound outside (0, 1].
-
-    Raises:
-        ValueError: If it is.
-    """
-    if not 0 < epsilon <= 1:
-        raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
-
-
-def require_target_class(target_class, num_classes=None):
-    """Refuses what is no class to move towards; None, an untargeted attack, passes.
-
-    Args:
-        target_class: int >= 0, or None.
-        num_classes: Its upper bound, exclusive; None where that is not known yet.
-
-    Raises:
-        ValueError: If it is no int or out of its range.
-    """
-    if target_class is None:
-        return
-    is_int = isinstance(target_class, int) and not isinstance(target_class, bool)
-    if not is_int or target_class < 0:
-        raise ValueError(
-            f"`target_class` must be an int >= 0 or None. Received: target_class={target_class!r}"
-        )
-    if num_classes is not None and target_class >= num_classes:
-        raise ValueError(
-            "`target_class` must be in [0, num_classes). "
-            f"Received: target_class={target_class}, num_classes={num_classes}"
-        )
 
 
 def reconstruction_loss(images, reconstructions):
@@ -187,8 +155,7 @@ def margin_loss(logits, labels, kappa=0.0, targeted=False):
     """
     _check_rank(2, logits=logits)
     _check_rank(1, labels=labels)
-    if kappa < 0:
-        raise ValueError(f"`kappa` must be >= 0. Received: kappa={kappa}")
+    require_at_least(0, kappa=kappa)
     is_label = ops.one_hot(labels, logits.shape[-1], dtype="bool")
     label_logit = ops.max(ops.where(is_label, logits, -float("inf")), axis=1)
     other_logit = ops.max(ops.where(is_label, -float("inf"), logits), axis=1)

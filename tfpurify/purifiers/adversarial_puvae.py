@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from tfpurify.arguments import require_above_zero, require_at_least, require_epsilon
 from tfpurify.models import losses
 from tfpurify.models.layers import BatchNormalization
 from tfpurify.models.replicas import apply_mean, own_step
@@ -77,17 +78,10 @@ class AdversarialPuVAE(PuVAE):
         **kwargs,
     ):
         super().__init__(image_shape, training_noise=training_noise, **kwargs)
-        losses.require_epsilon(epsilon)
-        for name, value, is_fine in (
-            ("attack_steps", attack_steps, attack_steps > 0),
-            ("epsilon_warmup_steps", epsilon_warmup_steps, epsilon_warmup_steps >= 0),
-            ("selection_weight", selection_weight, selection_weight >= 0),
-            ("clean_weight", clean_weight, clean_weight >= 0),
-            ("temperature", temperature, temperature > 0),
-        ):
-            if not is_fine:
-                bound = ">=" if name.endswith(("weight", "warmup_steps")) else ">"
-                raise ValueError(f"`{name}` must be {bound} 0. Received: {name}={value}")
+        require_epsilon(epsilon)
+        require_above_zero(attack_steps=attack_steps, temperature=temperature)
+        require_at_least(0, epsilon_warmup_steps=epsilon_warmup_steps)
+        require_at_least(0, selection_weight=selection_weight, clean_weight=clean_weight)
         self.epsilon = epsilon
         self.epsilon_warmup_steps = epsilon_warmup_steps
         self.attack_steps = attack_steps

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfpurify.arguments import require_above_zero
 from tfpurify.data.loading import validate_if_eager
 from tfpurify.models.base import Configured
 from tfpurify.models.losses import projection_error
@@ -167,8 +168,7 @@ def detector_penalty(purifier, threshold):
 
     Source: Carlini and Wagner 2017, "Adversarial examples are not easily detected".
     """
-    if threshold <= 0:
-        raise ValueError(f"`threshold` must be > 0. Received: threshold={threshold}")
+    require_above_zero(threshold=threshold)
     return lambda images: (
         _PENALTY_WEIGHT * tf.nn.relu(reconstruction_errors(purifier, images) / threshold - 1.0)
     )

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from tfpurify.arguments import require_at_least, require_one_of
 from tfpurify.models import losses
 from tfpurify.models.base import AdversarialModel, Configured
 from tfpurify.models.layers import (
@@ -35,11 +36,7 @@ class Generator(Configured, keras.Model):
     def __init__(self, image_shape, latent_dim=100, width=1, **kwargs):
         super().__init__(**kwargs)
         require_at_most_32(image_shape)
-        if width < 1 or latent_dim < 1:
-            raise ValueError(
-                "`width` and `latent_dim` must be >= 1. "
-                f"Received: width={width}, latent_dim={latent_dim}"
-            )
+        require_at_least(1, width=width, latent_dim=latent_dim)
         self.image_shape = tuple(image_shape)
         self.latent_dim = latent_dim
         self.width = width
@@ -132,10 +129,7 @@ class DCGAN(AdversarialModel):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if gan_loss not in PRIOR_LOSSES:
-            raise ValueError(
-                f"`gan_loss` must be one of {list(PRIOR_LOSSES)}. Received: gan_loss={gan_loss!r}"
-            )
+        require_one_of(PRIOR_LOSSES, gan_loss=gan_loss)
         self.image_shape = tuple(image_shape)
         self.latent_dim = latent_dim
         self.width = width

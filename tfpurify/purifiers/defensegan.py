@@ -5,6 +5,7 @@ import tensorflow as tf
 from absl import logging
 from keras import ops
 
+from tfpurify.arguments import require_at_least, require_one_of
 from tfpurify.data.loading import validate_if_eager
 from tfpurify.models import zoo
 from tfpurify.models.base import require_preset
@@ -85,10 +86,7 @@ class DefenseGAN(CandidatePurifier):
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
         projector = projector or ("reference" if encoder is None else "fast")
-        if projector not in PROJECTORS:
-            raise ValueError(
-                f"`projector` must be one of {list(PROJECTORS)}. Received: projector={projector!r}"
-            )
+        require_one_of(PROJECTORS, projector=projector)
         if projector == "fast" and encoder is None:
             raise ValueError(
                 "`projector='fast'` needs the `encoder` that was trained for the generator. "
@@ -100,9 +98,7 @@ class DefenseGAN(CandidatePurifier):
         for name, default in projectors.DEFAULTS[projector].items():
             setattr(self, name, default if given[name] is None else given[name])
         self.chunk_size = chunk_size
-        for name in ("num_steps", "num_restarts", "chunk_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1. Received: {name}={getattr(self, name)}")
+        require_at_least(1, num_steps=num_steps, num_restarts=num_restarts, chunk_size=chunk_size)
         self.generator = generator
         self.encoder = encoder
         self.projector = projector

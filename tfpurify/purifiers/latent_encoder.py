@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from tfpurify.arguments import require_at_least
 from tfpurify.data.augmentation import add_noise
 from tfpurify.models.base import Configured, Pretrained, freeze
 from tfpurify.models.replicas import apply_mean, own_step
@@ -56,11 +57,8 @@ class LatentEncoder(Pretrained, Configured, keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if latent_dim < 1 or num_refinements < 0:
-            raise ValueError(
-                "`latent_dim` must be >= 1 and `num_refinements` >= 0. "
-                f"Received: latent_dim={latent_dim}, num_refinements={num_refinements}"
-            )
+        require_at_least(1, latent_dim=latent_dim)
+        require_at_least(0, num_refinements=num_refinements)
         self.image_shape = tuple(image_shape)
         self.latent_dim = latent_dim
         self.filters = tuple(filters)
@@ -70,8 +68,7 @@ class LatentEncoder(Pretrained, Configured, keras.Model):
         self.input_noise_period = input_noise_period
         self.seed = seed
         self.generator = generator
-        if generator is not None:
-            freeze(generator)
+        freeze(generator)
         self.encoder_trunk, self.encoder_head = self._make_network("encoder")
         self.refiner_trunk, self.refiner_head = self._make_network("refiner")
         self.error_tracker = keras.metrics.Mean(name="projection_error")

@@ -3,7 +3,9 @@
 import keras
 import tensorflow as tf
 
-from tfpurify.data.loading import get_spec, validate_if_eager
+from tfpurify.arguments import require_above_zero, require_at_least, require_one_of
+from tfpurify.data.loading import validate_if_eager
+from tfpurify.data.specs import get_spec
 from tfpurify.models.base import Configured, freeze, require_preset
 from tfpurify.models.classifiers import Classifier
 from tfpurify.purifiers.base import (
@@ -58,21 +60,9 @@ class PurifiedClassifier(Configured, keras.Model):
     ):
         # Nearest is decided on the images as given, not on their bfloat16.
         super().__init__(**{"dtype": "float32", **kwargs})
-        if gradient_mode not in GRADIENT_MODES:
-            raise ValueError(
-                f"`gradient_mode` must be one of {list(GRADIENT_MODES)}. "
-                f"Received: gradient_mode={gradient_mode!r}"
-            )
-        if temperature <= 0:
-            raise ValueError(f"`temperature` must be > 0. Received: temperature={temperature}")
-        if soft_candidates is not None and soft_candidates < 1:
-            raise ValueError(
-                f"`soft_candidates` must be >= 1. Received: soft_candidates={soft_candidates}"
-            )
-        if truncated_steps < 1:
-            raise ValueError(
-                f"`truncated_steps` must be >= 1. Received: truncated_steps={truncated_steps}"
-            )
+        require_one_of(GRADIENT_MODES, gradient_mode=gradient_mode)
+        require_above_zero(temperature=temperature)
+        require_at_least(1, soft_candidates=soft_candidates, truncated_steps=truncated_steps)
         if gradient_mode == "truncated" and not isinstance(purifier, DefenseGAN):
             raise ValueError(
                 "`gradient_mode='truncated'` needs a DefenseGAN, which descends. "
@@ -95,8 +85,7 @@ class PurifiedClassifier(Configured, keras.Model):
             )
         self.purifier = purifier
         self.classifier = classifier
-        freeze(purifier)
-        freeze(classifier)
+        freeze(purifier, classifier)
         self.gradient_mode = gradient_mode
         self.temperature = temperature
         self.soft_candidates = soft_candidates

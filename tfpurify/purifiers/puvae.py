@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from tfpurify.arguments import require_at_least, require_one_of
 from tfpurify.data.augmentation import add_noise
 from tfpurify.models import losses
 from tfpurify.models.base import Pretrained, freeze
@@ -95,25 +96,10 @@ class PuVAE(Pretrained, CandidatePurifier):
     ):
         super().__init__(**kwargs)
         require_at_most_32(image_shape)
-        if latent_dim < 1:
-            raise ValueError(f"`latent_dim` must be >= 1. Received: latent_dim={latent_dim}")
-        for name, value in (
-            ("noise_scale", noise_scale),
-            ("training_noise", training_noise),
-            ("input_noise", input_noise),
-        ):
-            if value < 0:
-                raise ValueError(f"`{name}` must be >= 0. Received: {name}={value}")
-        if input_noise_period is not None and input_noise_period < 1:
-            raise ValueError(
-                "`input_noise_period` must be >= 1 or None. "
-                f"Received: input_noise_period={input_noise_period}"
-            )
-        if classification_labels not in CLASSIFICATION_LABELS:
-            raise ValueError(
-                f"`classification_labels` must be one of {list(CLASSIFICATION_LABELS)}. "
-                f"Received: classification_labels={classification_labels!r}"
-            )
+        require_at_least(1, latent_dim=latent_dim, input_noise_period=input_noise_period)
+        noises = {"training_noise": training_noise, "input_noise": input_noise}
+        require_at_least(0, noise_scale=noise_scale, **noises)
+        require_one_of(CLASSIFICATION_LABELS, classification_labels=classification_labels)
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
         self.latent_dim = latent_dim
@@ -129,28 +115,20 @@ class PuVAE(Pretrained, CandidatePurifier):
         self.batch_normalization = batch_normalization
         self.seed = seed
         self.classifier = classifier
-        if classifier is not None:
-            freeze(classifier)
-
-        self.convolutions = keras.Sequential(
-            [*self.convolution_layers(), layers.Flatten()], name="convolutions"
-        )
+        freeze(classifier)
+        convolutions = [*self.convolution_layers(), layers.Flatten()]
+        self.convolutions = keras.Sequential(convolutions, name="convolutions")
         self.features_dense = layers.Dense(self.hidden_units, name="features_dense")
         if batch_normalization:
             self.features_normalization = layers.BatchNormalization(name="features_normalization")
         self.label_dense = layers.Dense(self.hidden_units, use_bias=False, name="label_dense")
         self.hidden_dense = layers.Dense(self.hidden_units, activation="relu", name="hidden_dense")
         self.mean_head = layers.Dense(latent_dim, dtype="float32", name="z_mean")
-        self.stddev_head = layers.Dense(
-            latent_dim, activation="softplus", dtype="float32", name="z_stddev"
-        )
-        self.decoder = keras.Sequential(
-            [*self.decoder_layers(), layers.Activation("sigmoid", dtype="float32")], name="decoder"
-        )
-        self.loss_trackers = {
-            name: keras.metrics.Mean(name=name)
-            for name in ("loss", "reconstruction_loss", "kl_loss", "classification_loss")
-        }
+        self.stddev_head = layers.Dense(latent_dim, "softplus", dtype="float32", name="z_stddev")
+        decoder = [*self.decoder_layers(), layers.Activation("sigmoid", dtype="float32")]
+        self.decoder = keras.Sequential(decoder, name="decoder")
+        names = ("loss", "reconstruction_loss", "kl_loss", "classification_loss")
+        self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in names}
         self.purified_accuracy = keras.metrics.SparseCategoricalAccuracy(name="purified_accuracy")
 
     def convolution_layers(self):
@@ -180,9 +158,8 @@ class PuVAE(Pretrained, CandidatePurifier):
         if self.batch_normalization:
             self.features_normalization.build((None, self.hidden_units))
         self.label_dense.build((None, self.num_classes))
-        self.hidden_dense.build((None, self.hidden_units))
-        self.mean_head.build((None, self.hidden_units))
-        self.stddev_head.build((None, self.hidden_units))
+        for layer in (self.hidden_dense, self.mean_head, self.stddev_head):
+            layer.build((None, self.hidden_units))
         self.decoder.build((None, self.latent_dim + self.num_classes))
         self.built = True
 
