@@ -69,6 +69,17 @@ def test_a_dead_gradient_is_an_error(images):
         estimator.loss_gradient(images, np.eye(10)[LABELS])
 
 
+@pytest.mark.parametrize("name", ["apgd_ce", "square"])
+def test_a_target_may_have_any_number_of_classes(images, name):
+    def target(x):
+        return tf.reshape(x, (-1, 64))[:, :3]
+
+    assert as_art_classifier(target, SHAPE).nb_classes == 3
+    labels = np.argmax(target(images), axis=1)
+    attacked = ARTAttack(name, target, SHAPE, 0.3, num_steps=20)(images, labels)
+    assert np.any(np.argmax(target(attacked), axis=1) != labels)
+
+
 @pytest.mark.parametrize("name", ["fgsm", "apgd_ce", "apgd_dlr", "cw_l2", "pgd_l2"])
 def test_no_attack_takes_a_dead_gradient_for_a_defence(images, name):
     def target(x):

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from tfpurify import vocabulary
-from tfpurify.data import augmentation, batching, embedded, loading, sources
+from tfpurify.data import augmentation, batching, embedded, loading, sources, specs
 from tfpurify.data.embedded import make
 
-NAMES = sorted(loading.DATASETS)
+NAMES = sorted(specs.DATASETS)
 
 
 def arrays(name, split, **kwargs):
@@ -102,9 +102,9 @@ def prepared_dir(tmp_path):
 
 
 def test_specs_match_the_vocabulary():
-    assert tuple(loading.DATASETS) == vocabulary.DATASETS
-    for name, spec in loading.DATASETS.items():
-        assert loading.get_spec(name) is spec
+    assert tuple(specs.DATASETS) == vocabulary.DATASETS
+    for name, spec in specs.DATASETS.items():
+        assert specs.get_spec(name) is spec
         assert spec.name == name
         assert len(spec.class_names) == spec.num_classes
         assert spec.default_classifier in vocabulary.CLASSIFIERS
@@ -112,7 +112,7 @@ def test_specs_match_the_vocabulary():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_sample_is_balanced_real_and_split_without_overlap(name):
-    spec = loading.get_spec(name)
+    spec = specs.get_spec(name)
     seen = {}
     for split, size in {"train": 1800, "validation": 200, "test": 1000}.items():
         dataset = loading.load_dataset(name, split, source="embedded")
@@ -192,7 +192,7 @@ def test_augmentation_keeps_shape_and_range_and_differs_per_epoch(name, augment)
     augmented, steps = batches(name, augment=augment, batch_size=250)
     plain, _ = batches(name, batch_size=250)
     for (images, labels), (plain_images, plain_labels) in zip(augmented, plain, strict=True):
-        loading.validate_images(images, loading.get_spec(name).image_shape)
+        loading.validate_images(images, specs.get_spec(name).image_shape)
         np.testing.assert_array_equal(labels, plain_labels)
         assert np.mean(images != plain_images) > 0.05
     by_image = [
@@ -291,7 +291,7 @@ def test_files_of_examples_are_read_zipped_or_not(tmp_path):
     path = embedded.sample_path("mnist", "test")
     (tmp_path / "part-0.gz").write_bytes(gzip.compress(path.read_bytes()))
     (tmp_path / "part-1").write_bytes(embedded.sample_path("mnist", "train").read_bytes())
-    dataset = loading.examples_from_files(str(tmp_path / "part-*"), loading.get_spec("mnist"))
+    dataset = loading.examples_from_files(str(tmp_path / "part-*"), specs.get_spec("mnist"))
     assert int(dataset.cardinality()) == 3000
     images, _ = arrays("mnist", "test")
     for expected, (image, label) in zip(images[:20], dataset.as_numpy_iterator(), strict=False):
@@ -333,7 +333,7 @@ def test_sample_of_a_missing_class_is_refused():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: loading.get_spec("svhn"), "`name` must be one of .*Received: 'svhn'"),
+        (lambda: specs.get_spec("svhn"), "`name` must be one of .*Received: 'svhn'"),
         (lambda: loading.load_dataset("svhn", "test"), "`name` must be one of"),
         (lambda: loading.load_dataset("mnist", "dev"), "`split` must be one of .*Received: 'dev'"),
         (
@@ -354,7 +354,7 @@ def test_bad_arguments_are_named(call, match):
 
 def test_no_matching_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="`file_patterns` must match"):
-        loading.examples_from_files(str(tmp_path / "none*"), loading.get_spec("mnist"))
+        loading.examples_from_files(str(tmp_path / "none*"), specs.get_spec("mnist"))
 
 
 def test_valid_images_pass():

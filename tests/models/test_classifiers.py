@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfpurify.data.loading import DATASETS
+from tfpurify.data.specs import DATASETS
 from tfpurify.models.classifiers import build_classifier
 from tfpurify.vocabulary import CLASSIFIERS
 

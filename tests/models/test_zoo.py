@@ -13,7 +13,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 import tfpurify
 from benchmarks import _damage
-from tfpurify.data.loading import DATASETS
+from tfpurify.data.specs import DATASETS
 from tfpurify.models import zoo
 from tfpurify.models.classifiers import Classifier, build_classifier
 from tfpurify.purifiers.dcgan import DCGAN

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfpurify.data.loading import get_spec
+from tfpurify.data.specs import get_spec
 from tfpurify.evaluation.records import make_record
 from tfpurify.models import zoo
 from tfpurify.models.classifiers import build_classifier

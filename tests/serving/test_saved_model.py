@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfpurify.attacks.advgan import AdvGAN
-from tfpurify.data.loading import DATASETS, DatasetSpec
+from tfpurify.data.specs import DATASETS, DatasetSpec
 from tfpurify.models.classifiers import build_classifier
 from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.defensegan import DefenseGAN

@@ -22,7 +22,7 @@ def dead_layer(monkeypatch):
     """The message at a gradient that dies in the classifier that every trainer is given now."""
     import tensorflow as tf
 
-    from tfpurify.data.loading import get_spec
+    from tfpurify.data.specs import get_spec
     from tfpurify.models.classifiers import build_classifier
     from tfpurify.training import trained_parts
 

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from tfpurify.attacks.advgan import AdvGAN
-from tfpurify.data.loading import get_spec
+from tfpurify.data.specs import get_spec
 from tfpurify.evaluation.frontier import read_frontier
 from tfpurify.models.classifiers import build_classifier
 from tfpurify.purifiers.dcgan import DCGAN

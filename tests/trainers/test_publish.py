@@ -8,7 +8,7 @@ import pytest
 
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.attacks.distillation import DynamicAdvGAN
-from tfpurify.data.loading import get_spec
+from tfpurify.data.specs import get_spec
 from tfpurify.models import zoo
 from tfpurify.models.classifiers import build_classifier
 from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE

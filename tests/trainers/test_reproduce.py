@@ -11,7 +11,7 @@ import pytest
 
 from tfpurify import provenance
 from tfpurify.attacks.advgan import AdvGAN
-from tfpurify.data.loading import get_spec
+from tfpurify.data.specs import get_spec
 from tfpurify.evaluation import (
     comparisons,
     experiments,

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tiny_runs import TINY, make_fn_args
 
 from tfpurify import load_model
-from tfpurify.data.loading import get_spec
+from tfpurify.data.specs import get_spec
 from tfpurify.evaluation import records
 from tfpurify.models.classifiers import build_classifier
 from tfpurify.models.copies import frozen_part

@@ -29,9 +29,12 @@ from tfpurify.vocabulary import ART_ATTACKS, SURROGATE_MODES
 class _TargetClassifier(TensorFlowV2Classifier):
     """ART's classifier of one of our targets; a dead gradient is an error, not a failed attack."""
 
-    def __init__(self, target, image_shape, num_classes, loss=None):
+    def __init__(self, target, image_shape, num_classes=None, loss=None):
+        model = _as_art_model(target, image_shape)
+        if num_classes is None:
+            num_classes = model(np.zeros((1, *image_shape), np.float32)).shape[-1]
         super().__init__(
-            model=_compiled(target, image_shape),
+            model=model,
             nb_classes=num_classes,
             input_shape=tuple(image_shape),
             loss_object=loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -39,7 +42,9 @@ class _TargetClassifier(TensorFlowV2Classifier):
         )
         self._target = target
         is_surrogate = getattr(target, "gradient_mode", None) in SURROGATE_MODES
-        self._judge = _compiled(target.exact_logits, image_shape) if is_surrogate else self.model
+        self._judge = model
+        if is_surrogate:
+            self._judge = _as_art_model(target.exact_logits, image_shape)
 
     def predict(self, x, batch_size=128, training_mode=False, **kwargs):
         """Returns what the target says of images, of its `exact_logits` in a surrogate mode."""
@@ -88,23 +93,19 @@ class _DifferenceOfLogitsRatio(keras.losses.Loss):
         return -margin / (largest[:, 0] - largest[:, 2] + keras.config.epsilon())
 
 
-def _compiled(target, image_shape):
+def _as_art_model(target, image_shape):
+    """Returns a target as ART calls a model, traced once."""
     classify = trace_images(lambda images: tf.cast(target(images), tf.float32), image_shape)
-
-    def call(images, training=False):  # as ART calls a model
-        del training
-        return classify(tf.cast(images, tf.float32))
-
-    return call
+    return lambda images, training=False: classify(tf.cast(images, tf.float32))
 
 
-def as_art_classifier(target, image_shape, num_classes=10):
+def as_art_classifier(target, image_shape, num_classes=None):
     """Returns a target as ART's `TensorFlowV2Classifier`, with its gradient mode.
 
     Args:
         target: Callable, images -> logits: a classifier or a `PurifiedClassifier`.
         image_shape: `(height, width, channels)`.
-        num_classes: Number of logits.
+        num_classes: Number of logits; as many as the target gives for a black image if None.
     """
     return _TargetClassifier(target, image_shape, num_classes)
 
@@ -145,7 +146,7 @@ class ARTAttack:
         self.num_steps = num_steps
         self.num_restarts = num_restarts
         loss = _DifferenceOfLogitsRatio() if name == "apgd_dlr" else None
-        self._classifier = _TargetClassifier(target, image_shape, 10, loss)
+        self._classifier = _TargetClassifier(target, image_shape, loss=loss)
 
     def __call__(self, images, labels):
         """Attacks images (B, H, W, C) in [0, 1] with true labels (B,); returns images alike."""

@@ -12,13 +12,14 @@ _GRADIENT_MESSAGE = re.compile(r"The gradient through [^\[\]]+")
 
 
 @contextlib.contextmanager
-def naming_the_layer(target, images, labels):
-    """Adds to what `losses.require_gradient` raises inside the layer in which the gradient died.
+def explain_dead_gradient(target, images, labels):
+    """Wraps an attack: if `losses.require_gradient` stops it, the error names the layer, too.
 
     Args: as for `where_it_dies`.
 
     Raises:
-        ValueError: Instead of what `require_gradient` raised.
+        ValueError: What `require_gradient` said, and where the gradient died. It replaces
+            TensorFlow's error of many lines.
     """
     try:
         yield
@@ -31,10 +32,10 @@ def naming_the_layer(target, images, labels):
 
 
 def where_it_dies(target, images, labels):
-    """Names the layer that a margin's gradient does not come back through, in words.
+    """Returns, in words, which layer the margin's gradient does not come back through.
 
-    Follows the classifier layer by layer from the logits to its input, at the images given. If it
-    lives there and the target has a purifier, it dies in that.
+    Goes back through the classifier's layers, from the logits to its input, at the given images.
+    Where all of them let the gradient through and there is a purifier, that is the one.
 
     Args:
         target: Callable, images -> logits: a classifier, or one with a `purifier` and a

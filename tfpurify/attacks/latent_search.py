@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpurify.arguments import require_above_zero, require_at_least
-from tfpurify.attacks.dead_gradient import naming_the_layer
+from tfpurify.attacks.dead_gradient import explain_dead_gradient
 from tfpurify.data.loading import validate_images
 from tfpurify.models.losses import UNSATURATED, margin_loss, projection_error, require_gradient
 
@@ -67,7 +67,7 @@ class LatentSearch:
         """Attacks images (B, H, W, C) in [0, 1] with true labels (B,); returns images alike."""
         validate_images(images, np.shape(images)[-3:])
         images = tf.convert_to_tensor(images)
-        with naming_the_layer(self.target, images, labels):
+        with explain_dead_gradient(self.target, images, labels):
             return self._search(images, tf.cast(labels, tf.int64), self.project(images))
 
     def _descend(self, images, labels, z):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpurify.arguments import require_above_zero, require_at_least, require_epsilon
-from tfpurify.attacks.dead_gradient import naming_the_layer
+from tfpurify.attacks.dead_gradient import explain_dead_gradient
 from tfpurify.data.loading import validate_images
 from tfpurify.models.losses import UNSATURATED, margin_loss, require_gradient
 from tfpurify.vocabulary import SURROGATE_MODES
@@ -88,7 +88,7 @@ class PGD:
                 tf.TensorSpec((None,), tf.int64),
             )
             self._search = tf.function(self._descend, signature, autograph=False)
-        with naming_the_layer(self.target, images, labels):
+        with explain_dead_gradient(self.target, images, labels):
             return self._search(tf.convert_to_tensor(images), tf.cast(labels, tf.int64))
 
     def _descend(self, images, labels):

@@ -60,27 +60,36 @@ class Conv2D(layers.Conv2D):
         height, width, channels = inputs.shape[1:]
         if height * width > 16:
             return super().call(inputs)
-        # A product with one-hot rows takes each pixel's window, and its gradient is a product too.
-        windows = ops.cast(_windows(height, width, self.kernel_size), self.compute_dtype)
-        patches = ops.matmul(windows, ops.reshape(inputs, (-1, height * width, channels)))
+        # The patches are gathered by a product, because then their gradient is a product too.
+        gather = ops.cast(_patch_matrix(height, width, self.kernel_size), self.compute_dtype)
+        patches = ops.matmul(gather, ops.reshape(inputs, (-1, height * width, channels)))
         patches = ops.reshape(patches, (-1, math.prod(self.kernel.shape[:3])))
         kernel = ops.reshape(self.kernel, (-1, self.filters))
         outputs = ops.reshape(ops.matmul(patches, kernel), (-1, height, width, self.filters))
         return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
 
 
-def _windows(height, width, size):
-    """Returns which pixel a tap of a pixel's window is: one-hot, `(pixels * taps, pixels)`."""
+def _patch_matrix(height, width, kernel_size):
+    """Returns the matrix that gathers, for each pixel, the pixels that the kernel covers there.
+
+    There is one row for each pixel and each place of the kernel, `(pixels * places, pixels)`. It
+    holds a 1 at the pixel which lies under that place when the kernel's centre lies on the pixel,
+    and zeros alone where that would be outside the image.
+    """
     pixels = np.eye(height * width).reshape(height, width, -1)
-    padding = [((taps - 1) // 2, taps // 2) for taps in size]
+    padding = [((size - 1) // 2, size // 2) for size in kernel_size]
     pixels = np.pad(pixels, [*padding, (0, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, size, axis=(0, 1))
-    return np.moveaxis(windows, 2, -1).reshape(-1, height * width)
+    patches = np.lib.stride_tricks.sliding_window_view(pixels, kernel_size, axis=(0, 1))
+    return np.moveaxis(patches, 2, -1).reshape(-1, height * width)
 
 
 @keras.saving.register_keras_serializable("tfpurify")
 class Conv2DTranspose(layers.Conv2DTranspose):
-    """Keras's transposed convolution of stride 2, as a convolution that makes 2 x 2 pixels a place.
+    """Keras's transposed convolution of stride 2, as a plain convolution.
+
+    A transposed convolution of stride 2 doubles height and width: where there was one pixel there
+    are 2 x 2. The plain convolution computes these four as four times as many channels of the
+    small image, and `depth_to_space` spreads them out.
 
     Same weights and outputs. TensorFlow's own kernel takes three times as long on a CPU where there
     are only an image's channels to make, and half as long again on 4 x 4 places; on larger maps of
@@ -98,49 +107,53 @@ class Conv2DTranspose(layers.Conv2DTranspose):
             )
 
     def call(self, inputs):
-        (before, after), taps = _window(self.kernel_size[0])
-        # One row and column of zeros more, for the taps that a made pixel does not have.
-        kernel = window_kernel(ops.pad(self.kernel, [[0, 1], [0, 1], [0, 0], [0, 0]]), taps)
+        (before, after), kernel_rows = _as_plain_convolution(self.kernel_size[0])
+        # One row and column of zeros more, for what `kernel_rows` has no row for.
+        kernel = plain_kernel(ops.pad(self.kernel, [[0, 1], [0, 1], [0, 0], [0, 0]]), kernel_rows)
         padded = ops.pad(inputs, [[0, 0], [before, after], [before, after], [0, 0]])
         outputs = tf.nn.depth_to_space(tf.nn.conv2d(padded, kernel, 1, "VALID"), 2)
         return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
 
 
-def window_kernel(kernel, taps):
-    """Returns a transposed convolution's kernel as that of a convolution which makes 2 x 2 pixels.
+def plain_kernel(kernel, kernel_rows):
+    """Returns a transposed convolution's kernel as that of a plain one, which makes 2 x 2 pixels.
 
     Args:
         kernel: `(size, size, filters, channels)`.
-        taps: For both made rows, and columns alike, the kernel's row for each row of the window.
+        kernel_rows: Two lists, for the upper and the lower of the two rows that are made: for each
+            input row that the plain convolution sees, the row of `kernel` that multiplies it.
+            Columns are treated alike.
 
     Returns:
-        `(window, window, channels, 2 * 2 * filters)`, for `depth_to_space`.
+        `(rows, rows, channels, 2 * 2 * filters)`, for `depth_to_space`.
     """
-    window, (_, _, filters, channels) = len(taps[0]), kernel.shape
+    rows, (_, _, filters, channels) = len(kernel_rows[0]), kernel.shape
     for axis in (0, 2):
-        kernel = ops.take(kernel, taps, axis=axis)
+        kernel = ops.take(kernel, kernel_rows, axis=axis)
     kernel = ops.transpose(kernel, (1, 3, 5, 0, 2, 4))
-    return ops.reshape(kernel, (window, window, channels, 4 * filters))
+    return ops.reshape(kernel, (rows, rows, channels, 4 * filters))
 
 
-def _window(kernel_size):
-    """Returns which inputs two made rows need, and by which row of the kernel each counts.
+def _as_plain_convolution(kernel_size):
+    """Returns what makes the two output rows 2m and 2m + 1, for any m.
 
-    Made row 2 m + p takes input row m + d by the kernel's row p - 2 d + padding.
+    The transposed convolution adds input row i times kernel row k to output row 2i + k - padding.
+    Read from the output's side: row 2m + p, with p = 0 or 1, is the sum over d of input row m + d
+    times kernel row k = p - 2d + padding, wherever the kernel has such a row.
 
     Returns:
-        `((before, after), taps)`: how many rows before and after m are needed, and for p = 0, 1
-        the kernel's row for each of them; `kernel_size` where there is none.
+        `((before, after), kernel_rows)`: how many input rows before m and after m are needed, and
+        for p = 0 and p = 1 the k of each of them, from m - before to m + after. `kernel_size`
+        stands where the kernel has no such row.
     """
-    padding = (kernel_size - 2) // 2
-    rows = [[p - 2 * d + padding for d in range(-kernel_size, kernel_size + 1)] for p in range(2)]
-    used = [d for d, both in enumerate(zip(*rows, strict=True)) if _is_any_in(both, kernel_size)]
-    taps = [[row[d] if 0 <= row[d] < kernel_size else kernel_size for d in used] for row in rows]
-    return (kernel_size - used[0], used[-1] - kernel_size), taps
-
-
-def _is_any_in(rows, kernel_size):
-    return any(0 <= row < kernel_size for row in rows)
+    padding, sizes = (kernel_size - 2) // 2, range(kernel_size)
+    first = -((kernel_size - padding - 1) // 2)  # the least d and the greatest with a row at all
+    offsets = range(first, (padding + 1) // 2 + 1)
+    kernel_rows = [
+        [row if (row := p - 2 * d + padding) in sizes else kernel_size for d in offsets]
+        for p in range(2)
+    ]
+    return (-offsets[0], offsets[-1]), kernel_rows
 
 
 def instance_normalization():

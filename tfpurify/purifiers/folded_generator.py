@@ -3,12 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from tfpurify.models.layers import window_kernel
+from tfpurify.models.layers import plain_kernel
 
-# A transposed 4 x 4 convolution of stride 2 is a 2 x 2 convolution that makes two rows and two
-# columns at each place: window m sees the rows m - 1 and m, and makes the rows 2m - 1 and 2m.
-# _TAPS[p][t]: the kernel's row by which the window's row t counts for the made row p.
-_TAPS = np.array([[2, 0], [3, 1]])
+# A transposed 4 x 4 convolution of stride 2 is a plain 2 x 2 one that makes 2 x 2 pixels: from the
+# input rows m - 1 and m the output rows 2m - 1 and 2m. For each of the two that are made: the
+# kernel's rows that multiply the two that are seen.
+_KERNEL_ROWS = np.array([[2, 0], [3, 1]])
 _OUTSIDE = -1e9  # bias of made rows and columns outside the image: ReLU gives 0, its gradient too
 
 
@@ -28,7 +28,7 @@ class FoldedGenerator:
     def __init__(self, dense, transposed, convolution, image_shape):
         self.image_shape = image_shape
         self.dense_kernel, self.dense_bias = dense
-        self.kernels = [window_kernel(kernel, _TAPS) for kernel, _ in transposed]
+        self.kernels = [plain_kernel(kernel, _KERNEL_ROWS) for kernel, _ in transposed]
         self.biases = [
             _as_window_bias(bias, 4 * 2**index) for index, (_, bias) in enumerate(transposed)
         ]

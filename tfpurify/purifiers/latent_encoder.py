@@ -151,9 +151,14 @@ class LatentEncoder(Pretrained, Configured, keras.Model):
         return self._logs()
 
     def _loss(self, images):
-        """Returns a loss whose gradient is that of the sum over pixels of all stages' errors.
+        """Returns a number to differentiate: its gradient is that of the errors, its value is not.
 
-        A stage's z counts as given for the next, so each learns to make the most of what it gets.
+        A stage is the encoder or one turn of the refiner, and its error the sum over pixels of
+        (G(z) - x)^2. `errors_and_gradient` already knows how each error changes with z. The
+        product of that, held fixed, with z has the same gradient with respect to z, so the tape
+        passes it on to the networks and need not go through G.
+
+        No gradient goes from one stage to the one before: each learns to improve on what it gets.
         """
         if self.generator is None:
             raise ValueError(

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from tfpurify.attacks.dead_gradient import naming_the_layer
+from tfpurify.attacks.dead_gradient import explain_dead_gradient
 from tfpurify.training import (
     configuration,
     distribution,
@@ -167,7 +167,7 @@ class Run:
             if image_row is not None:
                 callbacks.append(ImageRow(log_dir, images, image_row))
         try:
-            with naming_the_layer(getattr(model, "target", model), images, labels):
+            with explain_dead_gradient(getattr(model, "target", model), images, labels):
                 fitted = self.distribution.fit(
                     model,
                     self.images.training_batches(passes, initial_epoch),
