@@ -333,14 +333,20 @@ def test_sample_of_a_missing_class_is_refused():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: specs.get_spec("svhn"), "`name` must be one of .*Received: 'svhn'"),
+        (lambda: specs.get_spec("svhn"), "`name` must be one of .*Received: name='svhn'"),
         (lambda: loading.load_dataset("svhn", "test"), "`name` must be one of"),
-        (lambda: loading.load_dataset("mnist", "dev"), "`split` must be one of .*Received: 'dev'"),
+        (
+            lambda: loading.load_dataset("mnist", "dev"),
+            "`split` must be one of .*Received: split='dev'",
+        ),
         (
             lambda: loading.load_dataset("mnist", "test", source="web"),
-            "`source` must be one of .*Received: 'web'",
+            "`source` must be one of .*Received: source='web'",
         ),
-        (lambda: batches(augment="cutout"), "`augment` must be one of .*Received: 'cutout'"),
+        (
+            lambda: batches(augment="cutout"),
+            "`augment` must be one of .*Received: augment='cutout'",
+        ),
         (lambda: batches(batch_size=0), r"`batch_size` must be in \[1, 250\].*batch_size=0"),
         (lambda: batches(batch_size=251), "`batch_size` must be in .*batch_size=251"),
         (lambda: batches(limit=0), "`limit` must be >= 1. Received: limit=0"),

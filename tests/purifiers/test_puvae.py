@@ -293,5 +293,5 @@ def test_the_batch_normalised_encoder_survives_a_round_trip(make_puvae, small_ba
 
 
 def test_a_period_is_a_number_of_pixels(make_puvae):
-    with pytest.raises(ValueError, match=r"`input_noise_period` must be >= 1 or None.*-1"):
+    with pytest.raises(ValueError, match=r"`input_noise_period` must be >= 1.*-1"):
         make_puvae(input_noise_period=-1)
