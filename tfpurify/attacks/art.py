@@ -111,7 +111,7 @@ def as_art_classifier(target, image_shape, num_classes=None):
 
 
 class ARTAttack:
-    """One of ART's attacks, held to an L-inf bound, as `attack(images, labels)`.
+    """One of ART's attacks, held to a bound, as `attack(images, labels)`.
 
     Args:
         name: Of `vocabulary.ART_ATTACKS`: `fgsm`, `apgd_ce`, `apgd_dlr`, `cw_l2`, `square`,

@@ -9,9 +9,11 @@ from tfpurify.data.loading import validate_images
 from tfpurify.models.losses import UNSATURATED, margin_loss, require_gradient
 from tfpurify.vocabulary import SURROGATE_MODES
 
-_PENALIZED = 1e6  # above all margins of logits; float32 tells penalties beside it apart
-_FIRST_STEP = 0.2  # of epsilon: the first one under a given class; the last is nearly 0
-_FLOOR = 1.0  # below which a margin counts no more where there is a penalty
+# An iterate with a penalty is judged by this + the penalty: above the margin of every iterate that
+# has none, and small enough that float32 tells two penalties apart.
+_PENALIZED = 1e6
+_FIRST_STEP = 0.2  # share of epsilon, where a target rank is given; the steps shrink to nothing
+_FLOOR = 1.0  # where there is a penalty, a margin below minus this gains the attack no more
 
 
 class PGD:

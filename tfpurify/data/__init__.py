@@ -1,5 +1,5 @@
 """Images: the three data sets and where they come from, batches of them, augmentation.
 
-`loading` is what others call; `embedded` holds the small sample that ships with the package. All of
-it may be touched without knowing models, attacks or reports.
+`specs` and `loading` are what others call; `embedded` holds the small sample that ships with the
+package. All of it may be touched without knowing models, attacks or reports.
 """

@@ -1,5 +1,5 @@
-"""What models are made of: layers, losses, optimizers, classifiers, and the zoo of shipped weights.
+"""What models are made of (base, layers, losses, optimizers), classifiers, and the shipped zoo.
 
 Nothing here knows purifiers or attacks. Classes keep their registered names for ever: files of
-weights name them. A module that moves goes into the table of `zoo`.
+weights name them. A module that moves goes into the table `storage.MOVED`.
 """

@@ -9,7 +9,8 @@ from tfpurify.data.loading import validate_if_eager
 from tfpurify.models.base import Configured
 from tfpurify.models.losses import projection_error
 
-_PENALTY_WEIGHT = 10.0  # of a detector's penalty, whose unit is its threshold
+# What an error of twice the detector's threshold costs an attacker, beside the margin of logits.
+_PENALTY_WEIGHT = 10.0
 
 
 class Purifier(Configured, keras.Model):
