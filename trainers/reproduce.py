@@ -168,27 +168,27 @@ def reproduce(options):
             moved += runner.distances
             image_rows[dataset] = runner.image_rows()
             if dataset != datasets[-1]:
-                _write(options, datasets, found, image_rows, notes, moved)
+                _write(options, datasets, found, image_rows, notes, moved, shipped)
     if not found:
         print("\n\n".join(notes))
         raise ValueError("`dataset` must have a trained classifier in the zoo. Received: none has")
-    folder = _write(options, datasets, found, image_rows, notes, moved)
+    folder = _write(options, datasets, found, image_rows, notes, moved, shipped)
     print("", f"The report: {folder / 'report.html'}", *notes, _NEXT, sep="\n")
     return found
 
 
-def _write(options, datasets, found, image_rows, notes, moved):
+def _write(options, datasets, found, image_rows, notes, moved, shipped):
     """Writes the report of what is measured so far; returns its folder."""
     from tfpurify.models import zoo
     from tfpurify.report import writing
-    from tfpurify.report.published import read_beside
+    from tfpurify.report.repository import read_beside
 
     more = {
         name: [line for line in lines if line["dataset"] in datasets]
         for name, lines in read_beside(zoo.default_folder() / "results.jsonl").items()
     }
     more["distances"] = moved
-    return writing.write_report(options["output_dir"], found, image_rows, notes, **more)
+    return writing.write_report(options["output_dir"], found, image_rows, notes, shipped, **more)
 
 
 def _shipped_records():

@@ -53,7 +53,13 @@ def test_the_page_is_whole_and_needs_no_other_file(blocks):
     for words in ("How much <it> costs", "a < b & ", "code <x>", "<pre> & so on", "9 < 10"):
         assert words in checker.text
     assert 'name="viewport"' in text and '<a href="#results">' in text
-    assert 'data-label="ASR"' in text
+
+
+def test_a_rates_interval_stands_small_below_it_and_a_bar_beside():
+    table = page.Table("T", ("Data", "ASR"), (("MNIST", "17.2 [15.0, 19.7] (n=1000) †"),), (1,))
+    text = page.page("Title", [table])
+    assert '<td>17.2 †<span class="bar" style="width:17.2%">' in text
+    assert "<small>[15.0, 19.7] (n=1000)</small>" in text
 
 
 def test_markdown_says_the_same(blocks):

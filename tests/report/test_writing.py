@@ -17,11 +17,12 @@ from tfpurify.evaluation.records import (
     update_records,
     write_records,
 )
-from tfpurify.report import published, writing
+from tfpurify.report import page, repository, writing
 from tfpurify.report.figures import figure_rates
-from tfpurify.report.tables import summary_lines
+from tfpurify.report.table_rows import MARKS
+from tfpurify.report.tables import results_markdown, summary_lines, table_blocks
 
-README = f"# Title\n\n{published._START}\nold\n{published._END}\nrest\n"
+README = f"# Title\n\n{repository._START}\nold\n{repository._END}\nrest\n"
 
 
 def record(threat_model="none", purifier="none", rate=None, n=1000, **fields):
@@ -70,42 +71,41 @@ def line_of(text, *words):
     return found[0]
 
 
-@pytest.mark.parametrize("render", [writing.tables_text, writing.tables_markdown])
-def test_each_cell_has_n_interval_and_the_studys_number(records, render):
-    text = render(records)
+def test_each_cell_has_n_interval_and_the_studys_number(records):
+    text = writing.tables_markdown(records)
     blind = line_of(text, "blind", "PuVAE")
     assert "17.2 [15.0, 19.7] (n=1000)" in blind and "study 17.2" in blind
     assert "98.0 [" in blind  # purified clean accuracy
     assert "study 90.6" in line_of(text, "whitebox", "DefenseGAN", "not measured")
     assert "99.0 [" in line_of(text, "MNIST", "study 99.5")
-    assert "few_images: so few" in line_of(text, "AdvGAN (soft)", "few_images:")
-    assert "few_images" in line_of(text, "AdvGAN (soft)", "study 74.1")
-    assert "wider than 10 points" in line_of(text, "`few_images`")
+    mark = MARKS["few_images"]
+    assert line_of(text, "AdvGAN (soft)", "study 74.1").endswith(f"| {mark} |")
+    assert "wider than 10 points" in line_of(text, f"{mark}: `few_images`")
     assert "embedded sample" in text
 
 
 def test_a_rate_without_images_to_count_on_is_undefined(records):
     record = {**records[3], "attack_success_rate": None, "purified_clean_accuracy": 0.0}
-    assert "undefined (n=1000)" in line_of(writing.tables_text([record]), "blind", "PuVAE")
+    assert "undefined (n=1000)" in line_of(writing.tables_markdown([record]), "blind", "PuVAE")
 
 
 def test_the_better_distillation_is_the_cell(records):
     assert writing.pick(records, "mnist", "blackbox", "none")["attack"] == "advgan_dynamic"
-    line = line_of(writing.tables_text(records), "blackbox", "study 56.6")
+    line = line_of(writing.tables_markdown(records), "blackbox", "study 56.6")
     assert "61.0" in line and "AdvGAN (dynamic)" in line
 
 
 def test_every_other_attack_has_a_row_in_the_table_of_what_its_attacker_knows(records):
     records.append(record("whitebox", rate=0.97, attack="pgd"))
     records.append(record("blind", "puvae", rate=0.66, attack="pgd"))
-    less, whitebox = writing.tables_text(records).split("Table 3. Attackers")
+    less, whitebox = writing.tables_markdown(records).split("Table 3. Attackers")
     assert "55.0" in line_of(less, "AdvGAN (static)", "not in study")
     assert "66.0" in line_of(less, "blind", "PGD", "not in study")
     assert "97.0" not in less and "97.0" in line_of(whitebox, "none", "PGD")
 
 
 def test_pgd_has_its_own_rows_and_never_takes_advgans(records):
-    text = writing.tables_text(records)
+    text = writing.tables_markdown(records)
     assert "80.0" in line_of(text, "AdvGAN (soft)", "study 74.1")
     assert "70.0" in line_of(text, "PGD (soft)", "n=200", "not in study")
     assert "40.0" in line_of(text, "PGD (exact)", "n=200", "not in study")
@@ -114,23 +114,23 @@ def test_pgd_has_its_own_rows_and_never_takes_advgans(records):
 def test_the_worst_case_stands_beside_advgans_rate_and_in_no_row_of_its_own(records):
     mode = {"gradient_mode": "strongest"}
     records.append(record("whitebox", "puvae", rate=0.9, attack="worst_case", n=100, **mode))
-    text = writing.tables_text(records)
+    text = writing.tables_markdown(records)
     assert "90.0 [82.6, 94.5] (n=100)" in line_of(text, "AdvGAN (soft)", "study 74.1")
     assert "worst case (strongest)" not in text.split("Notes:")[0]
     assert "worst case (strongest), whitebox: ASR 90.0" in "\n".join(summary_lines(records))
 
 
 def test_what_only_a_worst_case_measured_has_a_row(records):
-    assert "adversarially" not in writing.tables_text(records)
+    assert "adversarially" not in writing.tables_markdown(records)
     records.append(record("whitebox", "puvae_adversarial", rate=0.08, attack="worst_case"))
-    line = line_of(writing.tables_text(records), "whitebox", "PuVAE (adversarially trained)")
+    line = line_of(writing.tables_markdown(records), "whitebox", "PuVAE (adversarially trained)")
     assert "not measured" in line and "8.0 [6.5, 9.8] (n=1000)" in line and "98.0 [" in line
 
 
 def test_a_flag_between_records_stands_in_the_row_of_the_number(records):
     records.append(record("blind", "puvae", rate=0.85, n=5000))
-    line = line_of(writing.tables_text(records), "AdvGAN (soft)", "study 74.1")
-    assert "whitebox_below_blind" in line
+    line = line_of(writing.tables_markdown(records), "AdvGAN (soft)", "study 74.1")
+    assert MARKS["whitebox_below_blind"] in line.split("|")[-2].split()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_the_small_budget_has_a_table_only_where_it_was_measured():
     assert writing.pick(found, "cifar10", "blind", "puvae") is None  # not in the study's cell
     assert "wide prior" not in text
     found.append(cifar("blind", "defensegan_wide", 0.5))
-    line_of(writing.tables_text(found).partition("Table 4")[2], "wide prior", "50.0 [")
+    line_of(writing.tables_markdown(found).partition("Table 4")[2], "wide prior", "50.0 [")
 
 
 def test_priors_stand_beside_each_other_with_their_errors():
@@ -281,15 +281,39 @@ def test_unwritable_folder_is_named(tmp_path, records):
         writing.write_report(tmp_path / "file" / "report", records)
 
 
+def test_the_shipped_figure_stands_in_the_same_row(records):
+    here = [record("none", n=20), record("blind", "puvae", rate=0.5, n=20)]
+    shipped = [*records, record("blind", "puvae", rate=0.69, n=200, attack="worst_case")]
+    text = page.markdown(table_blocks(here, shipped))
+    header = line_of(text, "Threat model", "Shipped worst case")
+    row = line_of(text, "blind", "PuVAE", "study 17.2")
+    cells = dict(zip(header.split(" | "), row.split(" | "), strict=True))
+    assert cells["ASR"].startswith("50.0") and cells["Shipped"].startswith("17.2")
+    assert next(v for k, v in cells.items() if k.startswith("Shipped worst")).startswith("69.0")
+    clean = line_of(text, "cnn", "none", "study 99.5")
+    assert "(n=20)" in clean and "(n=1000)" in clean
+    unmeasured = line_of(text, "whitebox", "PuVAE", "study 74.1")
+    assert "not measured" in unmeasured and "80.0" in unmeasured
+
+
+def test_the_results_have_a_section_for_each_data_set(records):
+    other = record("blind", "puvae", rate=0.3, dataset="fashion_mnist")
+    text = results_markdown([*records, other])
+    mnist, rest = text.split("## MNIST")[1].split("## Fashion-MNIST")
+    assert "17.2 [" in mnist and "30.0 [" not in mnist
+    assert "30.0 [" in rest.split("## Across the data sets")[0]
+    assert "| Fashion-MNIST |" not in mnist
+
+
 def test_readme_keeps_what_is_outside_the_markers(records):
     text = writing.readme_with_results(README, records)
-    assert text.startswith("# Title\n\n") and text.endswith(f"{published._END}\nrest\n")
-    assert "old" not in text and "study 17.2" in text
+    assert text.startswith("# Title\n\n") and text.endswith(f"{repository._END}\nrest\n")
+    assert "\nold\n" not in text and "98.0 [96.9, 98.7]" in line_of(text, "PuVAE")
     assert writing.readme_with_results(text, records) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", published._START, published._END + published._START, README * 2]
+    "text", ["", repository._START, repository._END + repository._START, README * 2]
 )
 def test_readme_needs_its_markers(records, text):
     with pytest.raises(ValueError, match="must hold `<!-- results:start -->`"):

@@ -195,7 +195,7 @@ def test_a_whitebox_attack_below_a_blind_one_is_flagged(report_of):
     whitebox = {**blind, "threat_model": "whitebox", "attack_success_rate": 0.4, "checks": []}
     ((record, flag),) = comparisons.compare_records([blind, whitebox])
     assert record is whitebox and flag.startswith("whitebox_below_blind")
-    assert "whitebox_below_blind" in writing.tables_text([blind, whitebox])
+    assert "whitebox_below_blind" in writing.tables_markdown([blind, whitebox])
 
 
 def test_a_record_is_on_file_before_the_next_cell_begins(tiny_zoo, tmp_path, monkeypatch):

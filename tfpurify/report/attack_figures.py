@@ -1,8 +1,8 @@
 """Figures of attacks: success against the budget, detection."""
 
-from tfpurify.report.cells import flag_mark
 from tfpurify.report.figures import new_figure, save
 from tfpurify.report.study import datasets, study_records
+from tfpurify.report.table_rows import flag_mark
 from tfpurify.vocabulary import MEAN_SQUARED, display, display_attack
 
 _FEWEST = 3  # budgets that make a line

@@ -1,9 +1,8 @@
 """The tables of how attacks went: other norms, what found what, a purifier as a detector."""
 
-from tfpurify.evaluation.checks import flag_names
 from tfpurify.evaluation.detection import FALSE_ALARMS
 from tfpurify.report import page
-from tfpurify.report.cells import rate_text, success_text
+from tfpurify.report.table_rows import check_marks, rate_text, success_text
 from tfpurify.vocabulary import MEAN_SQUARED, STUDY_CLASSIFIERS, display, display_attack
 
 
@@ -30,7 +29,7 @@ def _is_of_the_study(line):
 
 def _mean_squared_table(records):
     """Returns the attacks whose bound is on the mean squared difference, as that on DefenseGAN."""
-    header = ("Data set", "Purifier", "Attack", "ASR", "1 - robust accuracy", "Checks raised")
+    header = ("Data set", "Purifier", "Attack", "ASR", "1 - robust accuracy", "Checks")
     rows = [
         (
             display(record["dataset"]),
@@ -38,7 +37,7 @@ def _mean_squared_table(records):
             f"{display_attack(record['attack'], record['gradient_mode'])}, {record['epsilon']:g}",
             success_text(record),
             rate_text(1 - record["robust_accuracy"], record["n"]),
-            ", ".join(flag_names(record)),
+            check_marks(record),
         )
         for record in records
         if _is_of_the_study(record)

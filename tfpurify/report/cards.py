@@ -1,7 +1,7 @@
 """A card for each model of the zoo: what it is, how it was made, what it does and does not do."""
 
 from tfpurify.models import zoo
-from tfpurify.report.cells import rate_text, success_text
+from tfpurify.report.table_rows import rate_text, success_text
 from tfpurify.vocabulary import display, display_attack
 
 LIMITS = {

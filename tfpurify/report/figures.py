@@ -1,8 +1,8 @@
 """Figures from records and images: bars beside the study's numbers, rows of images."""
 
 from tfpurify.files import aside
-from tfpurify.report.cells import accuracy_without_attack, flag_mark, is_bound
 from tfpurify.report.study import STUDY, STUDY_CELLS, datasets, pick, study_records
+from tfpurify.report.table_rows import accuracy_without_attack, flag_mark, is_bound
 from tfpurify.vocabulary import STUDY_EPSILON, display
 
 _OURS, _STUDY = "#2f6db5", "#c9c9c9"

@@ -4,7 +4,8 @@ from tfpurify.evaluation.checks import check_interval_width
 from tfpurify.registry import DEFENCES
 from tfpurify.report import page
 from tfpurify.report.attack_tables import attack_tables
-from tfpurify.report.cells import (
+from tfpurify.report.study import STUDY_CELLS, datasets, pick, rank, study_records
+from tfpurify.report.table_rows import (
     ATTACK_HEADER,
     attack_row,
     cost_text,
@@ -12,7 +13,6 @@ from tfpurify.report.cells import (
     rate_text,
     success_text,
 )
-from tfpurify.report.study import STUDY_CELLS, datasets, pick, rank, study_records
 from tfpurify.vocabulary import (
     SMALL_EPSILON,
     STUDY_CLASSIFIERS,

@@ -1,7 +1,9 @@
 """One screen: each defence's figures, measured here and as they are shipped."""
 
-from tfpurify.report.study import pick
-from tfpurify.vocabulary import display
+from tfpurify.report import page
+from tfpurify.report.study import PURIFIERS, datasets, pick, study_records
+from tfpurify.report.table_rows import rate_text, success_text
+from tfpurify.vocabulary import STUDY_EPSILON, display
 
 _COLUMNS = (
     ("clean", "none", None),
@@ -62,3 +64,58 @@ def _figure(records, dataset, purifier, threat_model, attack):
 def _text(here, there):
     mine = "-" if here is None else f"{100 * here[0]:.1f}"
     return mine if there is None else f"{mine} ({100 * there[0]:.1f})"
+
+
+def overview_table(records, distances, shipped=()):
+    """Returns each defence's cost, worst cases and time as a table, and bars for its rates.
+
+    Args:
+        records: The records to show; where one is missing, a shipped one stands there, marked so.
+        distances: Lines as `tfpurify.evaluation.distances.make_distances` makes them.
+        shipped: The zoo's records.
+    """
+    header = ("Data set", "Purifier", "Accuracy, no attack", "Blind worst case")
+    header += ("Whitebox worst case", "ms an image")
+    seconds = {(line["dataset"], line["purifier"]): line["seconds_per_image"] for line in distances}
+    rows = []
+    for dataset in datasets(records):
+        for purifier in PURIFIERS:
+            cells = [
+                _table_cell(records, shipped, dataset, purifier, threat_model)
+                for threat_model in ("none", "blind", "whitebox")
+            ]
+            if cells[0] == "-":
+                continue
+            took = seconds.get((dataset, purifier))
+            time = "-" if took is None else f"{1000 * took:.3g}"
+            rows.append((display(dataset), _name(purifier), *cells, time))
+    title = "What each purifier costs, and how often the strongest attack succeeds (%)"
+    return page.Table(title, header, tuple(rows), bars=(2, 3, 4))
+
+
+def _table_cell(records, shipped, dataset, purifier, threat_model):
+    for found, mark in ((records, ""), (shipped, " shipped")):
+        if threat_model == "none":
+            figure = _figure(found, dataset, purifier, "none", None)
+            if figure is not None:
+                return rate_text(*figure) + mark
+            continue
+        worst = _strongest(found, dataset, purifier, threat_model)
+        if worst is not None:
+            return success_text(worst) + mark
+    return "-"
+
+
+def _strongest(records, dataset, purifier, threat_model):
+    """Returns the record of the worst case, or of a single attack that did better on as many."""
+    worst = pick(records, dataset, threat_model, purifier, "worst_case")
+    if worst is None:
+        return None
+    alike = [
+        record
+        for record in study_records(records, dataset, STUDY_EPSILON)
+        if (record["threat_model"], record["purifier"]) == (threat_model, purifier)
+        and record["n"] >= worst["n"]
+        and record["attack_success_rate"] is not None
+    ]
+    return max(alike, key=lambda record: record["attack_success_rate"], default=None)

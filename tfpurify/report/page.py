@@ -3,8 +3,11 @@
 import base64
 import dataclasses
 import html
+import re
 from pathlib import Path
 
+# A rate, its interval and n, and what stands behind them.
+_RATE = re.compile(r"(\d+\.\d) (\[.*?\] \(n=\d+\))(.*)")
 _STYLE = """
 :root { color-scheme: light dark; --line: #d0d4da; --soft: #f4f6f8; --text: #1d2127; --dim: #5b636e;
   --page: #ffffff; --link: #1f5fa8; }
@@ -20,11 +23,14 @@ p, li { max-width: 46rem; overflow-wrap: anywhere; }
 li { margin: .25rem 0; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; }
 a { color: var(--link); }
-.table { overflow-x: auto; margin: .8rem 0 1.4rem; }
+.table { overflow-x: auto; margin: .8rem 0 1.4rem; border: 1px solid var(--line);
+  border-radius: 4px; padding: 0 .4rem; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; min-width: 5.5rem;
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
+td small { display: block; color: var(--dim); font-size: .78em; line-height: 1.3; }
+.bar { display: block; height: .35rem; margin: .15rem 0; background: var(--link); opacity: .7; }
 th { background: var(--soft); }
 tbody th { font-weight: 500; background: none; }
 figure { margin: 1rem 0 1.6rem; overflow-x: auto; }
@@ -34,12 +40,7 @@ code { font: .86em ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anyw
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; border-radius: 4px; }
 @media (max-width: 42rem) {
   figure.wide img { max-width: none; }
-  table, caption, tbody, tr, td, tbody th { display: block; }
-  thead { display: none; }
-  tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-  tbody th { font-weight: 600; padding: .1rem 0; border: 0; }
-  td { border: 0; padding: .1rem 0; display: grid; grid-template-columns: 9rem 1fr; gap: .5rem; }
-  td::before { content: attr(data-label); color: var(--dim); }
+  caption { position: sticky; left: 0; max-width: calc(100vw - 2rem); }
 }
 """
 
@@ -75,11 +76,19 @@ class Code:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; the first column names its rows."""
+    """A table; the first column names its rows.
+
+    Args:
+        title: Stands above it.
+        header: Names of the columns.
+        rows: Tuples of text.
+        bars: Places of the columns whose rates, in per cent, are drawn as bars on a page.
+    """
 
     title: str
     header: tuple
     rows: tuple
+    bars: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,10 +166,7 @@ def _html_table(table):
     header = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in table.header)
     rows = "".join(
         f'<tr><th scope="row">{_text(row[0])}</th>'
-        + "".join(
-            f'<td data-label="{html.escape(label)}">{_text(cell)}</td>'
-            for label, cell in zip(table.header[1:], row[1:], strict=True)
-        )
+        + "".join(_html_cell(cell, place in table.bars) for place, cell in enumerate(row) if place)
         + "</tr>"
         for row in table.rows
     )
@@ -168,6 +174,16 @@ def _html_table(table):
         f'<div class="table"><table><caption>{_text(table.title)}</caption>'
         f"<thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _html_cell(cell, has_bar):
+    """Returns a cell; of a rate the interval and n stand small below it."""
+    rate = _RATE.fullmatch(cell)
+    if rate is None:
+        return f"<td>{_text(cell)}</td>"
+    number, details, rest = rate.groups()
+    bar = f'<span class="bar" style="width:{number}%"></span>' if has_bar else ""
+    return f"<td>{number}{_text(rest)}{bar}<small>{_text(details)}</small></td>"
 
 
 def _html_picture(block):

@@ -1,57 +1,74 @@
-"""The tables of the study, and all tables as text: aligned, Markdown or blocks of a page."""
+"""The tables of the study, and all tables together as Markdown or blocks of a page."""
 
 from tfpurify.evaluation.checks import MEANINGS, flag_names
 from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.report import page
-from tfpurify.report.cells import (
+from tfpurify.report.further_tables import further_tables
+from tfpurify.report.study import NOTES, PURIFIERS, STUDY, STUDY_CELLS, datasets, study_records
+from tfpurify.report.table_rows import (
     ATTACK_HEADER,
+    MARKS,
     cell_rows,
     cost_text,
     is_bound,
     rate_text,
     success_text,
 )
-from tfpurify.report.further_tables import further_tables
-from tfpurify.report.study import NOTES, PURIFIERS, STUDY, STUDY_CELLS, datasets, study_records
-from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON, display, display_attack
+from tfpurify.vocabulary import STUDY_CLASSIFIERS, display, display_attack
+
+_RESULTS = (
+    "Written by `python -m tfpurify.report` from `results.jsonl` and what stands beside it; each "
+    "record there has its command, seed and versions. The records were measured on the whole test "
+    "sets, or on the first n images where that takes too long."
+)
 
 
 def _study_cell(dataset, cell):
     return f"study {100 * STUDY[dataset][cell]:.1f}" if cell in STUDY[dataset] else "not in study"
 
 
-def _clean_table(records):
+def _clean_table(records, shipped):
     header = ("Data set", "Classifier", "Purifier", "Accuracy without an attack", "Study")
     rows = []
     for dataset in datasets(records):
-        classifier = STUDY_CLASSIFIERS[dataset]
-        clean = max(study_records(records, dataset), key=lambda record: record["n"], default=None)
-        value = rate_text(clean["clean_accuracy"], clean["n"]) if clean else "not measured"
-        study = _study_cell(dataset, ("none", "none"))
-        rows.append((display(dataset), classifier, "none", value, study))
-        for purifier in PURIFIERS[1:]:
-            behind = [
-                record
-                for record in study_records(records, dataset)
-                if record["purifier"] == purifier and record["purified_clean_accuracy"] is not None
-            ]
-            if not behind and ("blind", purifier) not in STUDY_CELLS:
+        for purifier in PURIFIERS:
+            value, full = (_accuracy(found, dataset, purifier) for found in (records, shipped))
+            is_of_study = purifier == "none" or ("blind", purifier) in STUDY_CELLS
+            if value is None and full is None and not is_of_study:
                 continue
-            best = max(behind, key=lambda record: record["n"], default=None)
-            value = cost_text(best)
-            rows.append((display(dataset), classifier, display(purifier), value, "not in study"))
+            cell = ("none", "none") if purifier == "none" else None
+            row = (display(dataset), STUDY_CLASSIFIERS[dataset], display(purifier))
+            row += (value or "not measured", _study_cell(dataset, cell))
+            rows.append((*row, full or "not measured") if shipped else row)
+    header += ("Shipped",) if shipped else ()
     return page.Table("Table 1. Clean and purified clean accuracy", header, tuple(rows))
 
 
-def _attack_table(title, records, cells):
+def _accuracy(records, dataset, purifier):
+    """Returns the accuracy without an attack in words, or None if nobody measured it."""
+    found = study_records(records, dataset)
+    if purifier != "none":
+        found = [
+            record
+            for record in found
+            if record["purifier"] == purifier and record["purified_clean_accuracy"] is not None
+        ]
+    best = max(found, key=lambda record: record["n"], default=None)
+    if best is None or purifier != "none":
+        return best and cost_text(best)
+    return rate_text(best["clean_accuracy"], best["n"])
+
+
+def _attack_table(title, records, cells, shipped):
     """Returns the rows of each cell, with the other attacks on it."""
     rows = []
     for dataset in datasets(records):
         for cell in cells:
-            if cell in STUDY[dataset] or _is_measured(records, dataset, cell):
+            if cell in STUDY[dataset] or _is_measured([*records, *shipped], dataset, cell):
                 study = _study_cell(dataset, cell)
-                rows += cell_rows(records, dataset, cell, study)
-    return page.Table(title, ATTACK_HEADER, tuple(rows))
+                rows += cell_rows(records, dataset, cell, study, shipped)
+    header = (*ATTACK_HEADER, *(("Shipped", "Shipped worst case") if shipped else ()))
+    return page.Table(title, header, tuple(rows))
 
 
 def _is_measured(records, dataset, cell):
@@ -86,34 +103,21 @@ def summary_lines(records):
     return lines
 
 
-def study_tables(records):
-    """Returns the study's three tables."""
+def study_tables(records, shipped=()):
+    """Returns the study's three tables.
+
+    Args:
+        records: The records to show.
+        shipped: The zoo's records, which stand beside them in columns of their own, if there are.
+    """
     blind = [("blackbox", "none")]
     for purifier in PURIFIERS[1:]:
         blind += [("blackbox", purifier), ("blind", purifier)]
     whitebox = [("whitebox", purifier) for purifier in PURIFIERS]
     return (
-        _clean_table(records),
-        _attack_table("Table 2. Attackers who do not know the purifier", records, blind),
-        _attack_table("Table 3. Attackers who know everything", records, whitebox),
-    )
-
-
-def _flags(records):
-    """Returns one line for each flag that a record carries."""
-    return [
-        f"{display(record['dataset'])}, {record['threat_model']}, {display(record['purifier'])}, "
-        f"{display_attack(record['attack'], record['gradient_mode'])}{_budget(record)} "
-        f"(n={record['n']}): {flag}"
-        for record in records
-        for flag in record["checks"]
-    ]
-
-
-def _budget(record):
-    """Returns the epsilon of a record in words, if it is not the study's."""
-    return (
-        "" if record["epsilon"] in (None, STUDY_EPSILON) else f", epsilon {record['epsilon']:.4g}"
+        _clean_table(records, shipped),
+        _attack_table("Table 2. Attackers who do not know the purifier", records, blind, shipped),
+        _attack_table("Table 3. Attackers who know everything", records, whitebox, shipped),
     )
 
 
@@ -127,47 +131,51 @@ def _sources(records):
     return f"Test images: {'; '.join(sorted(sources))}."
 
 
-def _lists(records):
-    flags = _flags(records) or ["none"]
+def _legend(records):
+    """Returns what the marks of the checks mean that the records raise."""
     raised = {name for record in records for name in flag_names(record)}
-    meanings = [f"`{name}`: {words}" for name, words in MEANINGS.items() if name in raised]
-    lists = [("Notes", [*NOTES, _sources(records)]), ("Checks raised", flags)]
-    return (*lists, ("What the checks mean", meanings)) if meanings else tuple(lists)
+    return [f"{MARKS[name]}: `{name}`. {MEANINGS[name]}" for name in MEANINGS if name in raised]
+
+
+def _further_blocks(records, **more):
+    """Returns the tables that go beyond the study, the notes, and the legend of the checks."""
+    blocks = [*further_tables(records, **more), page.Paragraph("Notes:")]
+    blocks.append(page.Listing((*NOTES, _sources(records))))
+    legend = _legend(records)
+    if legend:
+        words = "Checks, each a letter in the row that raises it; † beside a number marks any:"
+        blocks += [page.Paragraph(words), page.Listing(tuple(legend))]
+    return blocks
+
+
+def table_blocks(records, shipped=(), **more):
+    """Returns all tables, the notes and the checks' legend as blocks of a page.
+
+    Args:
+        records: Records as `tfpurify.evaluation.records.make_record` makes them.
+        shipped: As for `study_tables`.
+        **more: As for `further_tables`.
+    """
+    records = with_derived_checks(records, more.get("diagnostics", ()))
+    return [*study_tables(records, shipped), *_further_blocks(records, **more)]
 
 
 def tables_markdown(records, **more):
-    """Returns all tables, notes and the checks' flags as Markdown.
+    """Returns what `table_blocks` does as Markdown."""
+    return page.markdown(table_blocks(records, **more))
+
+
+def results_markdown(records, **more):
+    """Returns a whole page of all tables: a section for each data set, then what goes beyond.
 
     Args:
         records: Records as `tfpurify.evaluation.records.make_record` makes them.
         **more: As for `further_tables`.
     """
-    return page.markdown(table_blocks(records, **more))
-
-
-def table_blocks(records, **more):
-    """Returns what `tables_markdown` does as blocks of a page."""
     records = with_derived_checks(records, more.get("diagnostics", ()))
-    blocks = [*study_tables(records), *further_tables(records, **more)]
-    for title, lines in _lists(records):
-        blocks += [page.Paragraph(f"{title}:"), page.Listing(tuple(lines))]
-    return blocks
-
-
-def tables_text(records, **more):
-    """Returns what `tables_markdown` does as aligned plain text."""
-    records = with_derived_checks(records, more.get("diagnostics", ()))
-    blocks = []
-    for table in (*study_tables(records), *further_tables(records, **more)):
-        columns = zip(table.header, *table.rows, strict=True)
-        widths = [max(map(len, column)) for column in columns]
-        lines = [table.title, _text_line(table.header, widths)]
-        lines += [_text_line(row, widths) for row in (["-" * w for w in widths], *table.rows)]
-        blocks.append("\n".join(lines))
-    for title, lines in _lists(records):
-        blocks.append("\n".join([f"{title}:", *(f"- {line}" for line in lines)]))
-    return "\n\n".join(blocks)
-
-
-def _text_line(cells, widths):
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    blocks = [page.Paragraph(_RESULTS)]
+    for dataset in datasets(records):
+        here = [record for record in records if record["dataset"] == dataset]
+        blocks += [page.Heading(display(dataset)), *study_tables(here)]
+    blocks += [page.Heading("Across the data sets"), *_further_blocks(records, **more)]
+    return f"# Results\n\n{page.markdown(blocks)}\n"

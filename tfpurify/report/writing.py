@@ -22,7 +22,8 @@ from tfpurify.report.figures import (
     figure_trade_off,
 )
 from tfpurify.report.further_tables import SERVICE_MS, speed_lines
-from tfpurify.report.published import (
+from tfpurify.report.overview import overview_table
+from tfpurify.report.repository import (
     DISTANCES_FILE,
     RATES,
     read_beside,
@@ -30,7 +31,7 @@ from tfpurify.report.published import (
     update_readme,
 )
 from tfpurify.report.study import REPAIRS, STUDY, pick
-from tfpurify.report.tables import summary_lines, table_blocks, tables_markdown, tables_text
+from tfpurify.report.tables import summary_lines, table_blocks, tables_markdown
 from tfpurify.vocabulary import display, display_attack
 
 __all__ = [
@@ -43,7 +44,6 @@ __all__ = [
     "readme_with_results",
     "require_writable",
     "tables_markdown",
-    "tables_text",
     "update_readme",
     "write_report",
 ]
@@ -52,7 +52,6 @@ _TITLE = "How much a purifier protects, and what it costs"
 _RECORDS = "saved_models/zoo/results.jsonl"
 
 
-# What makes two records the same measurement.
 def require_writable(folder):
     """Makes a folder, and raises OSError if it cannot be written."""
     folder = Path(folder)
@@ -68,7 +67,7 @@ def require_writable(folder):
     return folder
 
 
-def write_report(folder, records, image_rows=None, notes=(), **more):
+def write_report(folder, records, image_rows=None, notes=(), shipped=(), **more):
     """Writes the report; each file appears whole or not at all.
 
     `report.html` holds everything in one file; `report.md` shows the figures beside it. The numbers
@@ -79,6 +78,7 @@ def write_report(folder, records, image_rows=None, notes=(), **more):
         records: Records as `tfpurify.evaluation.records.make_record` makes them.
         image_rows: `ImageRow`s by data set, or None for no images.
         notes: Paragraphs that stand first in the report: what is not in it.
+        shipped: The zoo's records, which stand beside these, marked, where there are any.
         **more: As for `further_tables`.
 
     Returns:
@@ -93,12 +93,17 @@ def write_report(folder, records, image_rows=None, notes=(), **more):
     records = with_derived_checks(records, more.get("diagnostics", ()))
     write_records(folder / "records.jsonl", records)
     write_distances(folder / DISTANCES_FILE, distances)
+    pictures = _pictures(folder, image_rows or {})
     blocks = [
-        page.Listing(tuple(summary_lines(records))),
+        overview_table(records, distances, shipped),
+        *pictures[1:2],
         *(page.Code(note) for note in notes),
         page.Heading("Results"),
-        *table_blocks(records, **more),
-        *_figures(folder, records, image_rows or {}, distances),
+        *table_blocks(records, shipped, **more),
+        page.Listing(tuple(summary_lines(records))),
+        *_figures(folder, records, distances),
+        *pictures[:1],
+        *pictures[2:],
         *_attack_figures(folder, records, more.get("detection", ())),
         *_speed(folder, more.get("speed", ())),
         page.Heading("What of the study was repaired"),
@@ -127,7 +132,7 @@ def _attack_figures(folder, records, detection):
     return blocks
 
 
-def _figures(folder, records, image_rows, distances):
+def _figures(folder, records, distances):
     """Draws the figures into a folder and returns the blocks that show them."""
     figure_rates(records, folder / RATES)
     figure_trade_off(records, folder / "trade_off.png")
@@ -153,6 +158,12 @@ def _figures(folder, records, image_rows, distances):
             ),
             page.Picture(folder / "seconds.png", "Time an image takes in a purifier.", True),
         ]
+    return blocks
+
+
+def _pictures(folder, image_rows):
+    """Draws each data set's images; returns a heading and a picture for each."""
+    blocks = []
     for dataset, rows in image_rows.items():
         path = folder / f"images_{dataset}.png"
         figure_images(rows, path)

@@ -1,4 +1,4 @@
-"""What the repository shows of the zoo's records: README, figure, cards."""
+"""What the repository shows of the zoo's records: README, RESULTS.md, figure, cards."""
 
 import functools
 import hashlib
@@ -10,22 +10,24 @@ from tfpurify.evaluation.diagnostics import ATTACKS_FILE, read_diagnostics, with
 from tfpurify.evaluation.distances import DISTANCES_FILE, read_distances
 from tfpurify.evaluation.frontier import read_frontier, read_speed
 from tfpurify.files import write_aside
+from tfpurify.report import page
 from tfpurify.report.cards import cards
 from tfpurify.report.figures import figure_rates, origin_of
-from tfpurify.report.tables import tables_markdown
+from tfpurify.report.overview import overview_table
+from tfpurify.report.tables import results_markdown
 
-RATES = "rates.png"
+RATES, RESULTS = "rates.png", "RESULTS.md"
 _FRONTIER, _SPEED = "frontier.jsonl", "speed.json"
 _START, _END = "<!-- results:start -->", "<!-- results:end -->"
 
 
-def readme_with_results(text, records, **more):
+def readme_with_results(text, records, distances=()):
     """Returns a README's text with its results made from the records.
 
     Args:
         text: Holds the two marker lines, each once.
         records: Records as `tfpurify.evaluation.records.make_record` makes them.
-        **more: As for `further_tables`.
+        distances: As for `overview_table`.
 
     Raises:
         ValueError: If the markers are not there, each once and in order.
@@ -33,7 +35,8 @@ def readme_with_results(text, records, **more):
     if text.count(_START) != 1 or text.count(_END) != 1 or text.index(_END) < text.index(_START):
         raise ValueError(f"The file must hold `{_START}` and `{_END}`, once each, in this order")
     before, after = text.split(_START)[0], text.split(_END)[1]
-    return f"{before}{_START}\n{tables_markdown(records, **more)}\n{_END}{after}"
+    table = page.markdown([overview_table(records, distances)])
+    return f"{before}{_START}\n{table}\n{_END}{after}"
 
 
 def _differs(file, source):
@@ -46,7 +49,7 @@ def _differs(file, source):
 
 
 def update_readme(readme, records_path, is_check=False):
-    """Writes a README's results and figure and the zoo's cards.
+    """Writes a README's overview, the zoo's RESULTS.md with all tables, its figure and its cards.
 
     Args:
         readme: File whose results are updated.
@@ -65,7 +68,10 @@ def update_readme(readme, records_path, is_check=False):
     stored = read_records(records_path)
     found = with_derived_checks(stored, more["diagnostics"])
     text = readme.read_text(encoding="utf-8")
-    texts = {readme: readme_with_results(text, found, **more)}
+    texts = {
+        readme: readme_with_results(text, found, more["distances"]),
+        folder / RESULTS: results_markdown(found, **more),
+    }
     texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
     writers = {
         file: functools.partial(write_aside, file, expected)

@@ -1,6 +1,6 @@
 """What stands in the cells and rows of the tables, made from records."""
 
-from tfpurify.evaluation.checks import flag_names
+from tfpurify.evaluation.checks import MEANINGS, flag_names
 from tfpurify.evaluation.intervals import wilson_interval
 from tfpurify.report.study import STUDY_CELLS, pick, rank, study_records
 from tfpurify.vocabulary import STUDY_EPSILON, display, display_attack
@@ -15,7 +15,7 @@ ATTACK_HEADER = (
     "Worst case",
     "1 - robust accuracy",
     "Purified clean accuracy",
-    "Checks raised",
+    "Checks",
 )
 
 
@@ -31,9 +31,19 @@ def _cell(rate, low, high, n):
     return f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] (n={n})"
 
 
+# The letter by which a table names a check.
+MARKS = dict(zip(MEANINGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
+
+
 def flag_mark(record):
     """Returns what stands beside a number whose record carries a flag."""
     return " †" if record.get("checks") else ""
+
+
+def check_marks(*records):
+    """Returns the letters of the checks that records raise, each once; a record may be None."""
+    names = [name for record in records if record is not None for name in flag_names(record)]
+    return " ".join(sorted({MARKS[name] for name in names}))
 
 
 def success_text(record):
@@ -94,19 +104,20 @@ def attack_row(dataset, cell, record, study, worst=None):
         cost = rate_text(known["purified_clean_accuracy"], known["n"])
     if purifier == "none":
         cost = "no purifier"
-    flags = [name for one in (record, worst) if one is not None for name in flag_names(one)]
     return (
         *(display(dataset), threat_model, display(purifier), attack),
         *(success_text(record), study, "" if worst is None else success_text(worst)),
-        *(error, cost, ", ".join(dict.fromkeys(flags))),
+        *(error, cost, check_marks(record, worst)),
     )
 
 
-def cell_rows(records, dataset, cell, study):
+def cell_rows(records, dataset, cell, study, shipped=()):
     """Returns a cell's own row, with its worst case, and one for each other attack on it.
 
     Args:
         records: The records to choose from.
+        shipped: The zoo's records, whose figures stand in the cell's own row in two columns more;
+            none of both if it is empty.
         dataset: Name of the data set.
         cell: Threat model and purifier.
         study: The study's figure in words.
@@ -116,8 +127,14 @@ def cell_rows(records, dataset, cell, study):
     rows = []
     if picked or worst or cell in STUDY_CELLS:
         rows.append(attack_row(dataset, cell, picked, study, worst))
+    if shipped:
+        full = [success_text(pick(shipped, dataset, *cell))]
+        full.append(success_text(pick(shipped, dataset, *cell, attack="worst_case")))
+        rows = rows or [attack_row(dataset, cell, None, study)]
+        rows = [(*row, *full) for row in rows]
+    rest = ("", "") if shipped else ()
     return rows + [
-        attack_row(dataset, cell, other, "not in study")
+        (*attack_row(dataset, cell, other, "not in study"), *rest)
         for other in other_attacks(records, dataset, cell)
     ]
 
