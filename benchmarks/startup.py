@@ -21,7 +21,7 @@ started = time.perf_counter()
 {}
 print(time.perf_counter() - started)
 """
-TRAINERS = ("classifier", "puvae", "defensegan", "encoder", "advgan", "reproduce", "frontier")
+TRAINERS = ("classifier", "puvae", "defensegan", "encoder", "advgan", "reproduce", "attack")
 
 
 def define_flags():

@@ -25,6 +25,13 @@ def define_flags():
         (*vocabulary.DEFENSES, *vocabulary.BASELINES),
         "Purifier in front of it; jpeg and bit_depth are ART's.",
     )
+    flags.DEFINE_string(
+        "purifier_run", None, "Run, of output_dir or the zoo, whose PuVAE or prior stands for it."
+    )
+    flags.DEFINE_list("noise_scales", [], "Latent noises of a PuVAE, records for each; its own.")
+    flags.DEFINE_list(
+        "descents", [], "LxR of a DefenseGAN, steps x starts, records for each; as it is served."
+    )
     flags.DEFINE_enum(
         "threat_model",
         "whitebox",

@@ -51,6 +51,9 @@ def record(threat_model="none", purifier="none", rate=None, n=1000, **fields):
     return make_record(n=n, threat_model=threat_model, purifier=purifier, **rates, **fields)
 
 
+ENDS = ("attack_success_rate", "attack_success_rate_low", "attack_success_rate_high")
+
+
 @pytest.fixture
 def records():
     return [
@@ -344,3 +347,15 @@ def test_the_readme_shows_what_was_measured():
     root = Path(writing.__file__).parents[2]
     results = root / "saved_models" / "zoo" / "results.jsonl"
     assert writing.update_readme(root / "README.md", results, is_check=True) == 0
+
+
+def test_a_point_says_what_it_differs_in():
+    point = {"dataset": "mnist", "n": 4, "purified_clean_accuracy": 0.5}
+    point |= dict(zip(ENDS, (0.5, 0.2, 0.8), strict=True))
+    settings = [{"input_noise": 0.0, "L": 2}, {"input_noise": 0.1, "L": 2}]
+    lines = [{**point, "run": f"run{i}", "settings": one} for i, one in enumerate(settings)]
+    markdown = writing.tables_markdown([], frontier=lines)
+    assert "| MNIST | run1 | input_noise 0.1 |" in markdown
+    assert "not measured" in markdown
+    known = {f"whitebox_{key}": point[key] for key in ENDS} | {"whitebox_n": 20}
+    assert "(n=20)" in writing.tables_markdown([], frontier=[{**lines[0], **known}])

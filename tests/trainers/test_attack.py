@@ -1,11 +1,18 @@
 """The attack on a shipped defence: what it writes down, and that more attacks are never weaker."""
 
+import json
+
+import keras
 import pytest
 
+from tfpurify.data.specs import get_spec
 from tfpurify.evaluation.checks import flag_names
 from tfpurify.evaluation.diagnostics import ATTACKS_FILE, read_diagnostics, with_derived_checks
 from tfpurify.evaluation.records import read_records
 from tfpurify.models import zoo
+from tfpurify.purifiers.dcgan import DCGAN
+from tfpurify.purifiers.puvae import PuVAE
+from tfpurify.training import configuration
 from trainers import attack
 
 OPTIONS = {
@@ -15,6 +22,9 @@ OPTIONS = {
     "split": "test",
     "classifier": None,
     "defense": "none",
+    "purifier_run": None,
+    "noise_scales": [],
+    "descents": [],
     "threat_model": "whitebox",
     "attack": ["pgd"],
     "gradient_mode": None,
@@ -159,9 +169,51 @@ def test_an_advgan_that_nobody_trained_is_flagged_and_several_are_a_worst_case()
     assert "advgan_missing" not in flag_names(both)
 
 
+def finish(folder, trainer, model):
+    folder.mkdir(parents=True)
+    model.build()
+    model.save(folder / "model.keras")
+    config = configuration.resolve(trainer, {"dataset": "mnist"})
+    (folder / "config.json").write_text(json.dumps({"trainer": trainer, **config}))
+
+
+def test_points_say_their_settings_and_do_not_replace_each_other(tmp_path):
+    keras.utils.set_random_seed(0)
+    shape, path = get_spec("mnist").image_shape, tmp_path / "results.jsonl"
+    finish(tmp_path / "runs" / "plain", "puvae", PuVAE(shape, latent_dim=2))
+    finish(tmp_path / "runs" / "prior", "defensegan", DCGAN(shape, latent_dim=2))
+    few = {**OPTIONS, "split": "validation", "limit": 4, "num_steps": 1, "output_dir": tmp_path}
+    few |= {"results_file": path, "threat_model": "blind", "attack": ["advgan"]}
+    noisy = {"defense": "puvae", "purifier_run": "plain", "noise_scales": ["0", "0.5"]}
+    found = attack.attack({**few, **noisy})
+    descents = {"defense": "defensegan", "purifier_run": "prior", "descents": ["2x1", "1x2"]}
+    found += attack.attack({**few, **descents})
+    assert [record["purifier"] for record in found] == [
+        "plain noise_scale=0.0",
+        "plain noise_scale=0.5",
+        "prior num_steps=2 num_restarts=1",
+        "prior num_steps=1 num_restarts=2",
+    ]
+    assert all((record["split"], record["n"]) == ("validation", 4) for record in found)
+    assert len(read_records(path)) == 4
+    attack.attack({**few, **noisy, "noise_scales": ["0"]})
+    assert len(read_records(path)) == 4
+    knowing = {"threat_model": "whitebox", "attack": ["pgd"], "diagnose": True}
+    (known,) = attack.attack({**few, **noisy, **knowing, "noise_scales": ["0"]})
+    assert known["gradient_mode"] == "strongest" and 0 <= known["robust_accuracy"] <= 1
+    with pytest.raises(ValueError, match="must be a run on fashion_mnist. Received: plain on mni"):
+        attack.attack({**few, **noisy, "dataset": "fashion_mnist"})
+    with pytest.raises(ValueError, match="`purifier_run` must be a run of puvae. Received: prior"):
+        attack.attack({**few, **noisy, "purifier_run": "prior"})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"noise_scales": ["0"]}, "`noise_scales` needs a PuVAE. Received: defense='none'"),
+        ({"descents": ["2x1"], "defense": "puvae"}, "`descents` needs a DefenseGAN"),
+        ({"descents": ["2"], "defense": "defensegan"}, r"as in 200x10. Received: \['2'\]"),
+        ({"purifier_run": "x", "defense": "jpeg"}, "must be of a PuVAE or a prior"),
         ({"attack": ["bim"]}, r"`attack` must be among .* Received: \['bim'\]"),
         ({"attack": []}, "`attack` must be among"),
         ({"defense": "puvae", "gradient_mode": ["encoder"]}, "needs a DefenseGAN"),

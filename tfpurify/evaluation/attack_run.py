@@ -32,41 +32,74 @@ def attack_trained_defence(options, show):
     usual = PUBLISHED_MEAN_SQUARED if is_mean_squared(names) else STUDY_EPSILON
     epsilons = [_epsilon(word) for word in options["epsilon"] or [usual]]
     folder, architecture = options["output_dir"], options["classifier"]
-    defence = load_defence(
-        dataset, options["defense"], options["threat_model"], folder, architecture
-    )
-    modes = _modes(options, defence)
+    swept = _purifier_settings(options)
     source = loading.resolve_source(dataset, options["data_dir"], options["data_source"])
     images = loading.load_dataset(dataset, options["split"], options["data_dir"], source)
     batches = images.take(options["limit"]).batch(options["batch_size"])
     found, lines = [], []
-    for epsilon in epsilons:
-        advgans = None
-        if "advgan" in names:
-            advgans = load_advgans(defence, epsilon, folder, options["advgans"], architecture)
-        numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
-        record, line = measure_attack(
-            defence,
-            names,
-            Settings(epsilon, **{name: options[name] for name in numbers}),
-            batches,
-            modes=modes,
-            advgans=advgans,
-            is_diagnosed=options["diagnose"],
-            data_source=source,
-            split=options["split"],
-            classifier=architecture or STUDY_CLASSIFIERS[dataset],
+    for changes in swept:
+        defence = load_defence(
+            dataset,
+            options["defense"],
+            options["threat_model"],
+            folder,
+            architecture,
+            run=options["purifier_run"],
+            **changes,
         )
-        found.append(record)
-        lines += [line] if line is not None else []
-        if options["results_file"]:
-            _write(Path(options["results_file"]), found, line)
-        else:
-            found = diagnostics.with_derived_checks(found, lines)
-        for flag in set(found[-1]["checks"]).difference(record["checks"]):
-            logging.warning("Check raised: %s", flag)
-        show(found[-1])
+        modes = _modes(options, defence)
+        words = [options["purifier_run"] or options["defense"]]
+        words += [f"{name}={value}" for name, value in changes.items()]
+        for epsilon in epsilons:
+            advgans = None
+            if "advgan" in names:
+                advgans = load_advgans(defence, epsilon, folder, options["advgans"], architecture)
+            numbers = ("num_steps", "num_restarts", "num_draws", "seed", "soft_candidates")
+            record, line = measure_attack(
+                defence,
+                names,
+                Settings(epsilon, **{name: options[name] for name in numbers}),
+                batches,
+                modes=modes,
+                advgans=advgans,
+                is_diagnosed=options["diagnose"],
+                data_source=source,
+                split=options["split"],
+                classifier=architecture or STUDY_CLASSIFIERS[dataset],
+                purifier=" ".join(words),
+            )
+            found.append(record)
+            lines += [line] if line is not None else []
+            if options["results_file"]:
+                _write(Path(options["results_file"]), found, line)
+            else:
+                found = diagnostics.with_derived_checks(found, lines)
+            for flag in set(found[-1]["checks"]).difference(record["checks"]):
+                logging.warning("Check raised: %s", flag)
+            show(found[-1])
     return found
+
+
+def _purifier_settings(options):
+    """Returns what is changed of the purifier, a dictionary for each point; one empty if nothing.
+
+    A purifier with changes is called by them in its records, so that no point replaces another.
+    """
+    noises, descents, name = options["noise_scales"], options["descents"], options["defense"]
+    if noises and not name.startswith("puvae"):
+        raise ValueError(f"`noise_scales` needs a PuVAE. Received: defense={name!r}")
+    if descents and not name.startswith("defensegan"):
+        raise ValueError(f"`descents` needs a DefenseGAN. Received: defense={name!r}")
+    try:
+        if noises:
+            return [{"noise_scale": float(noise)} for noise in noises]
+        pairs = [map(int, descent.split("x")) for descent in descents]
+        return [{"num_steps": steps, "num_restarts": starts} for steps, starts in pairs] or [{}]
+    except ValueError:
+        raise ValueError(
+            "`noise_scales` must be numbers, and `descents` steps x starts, as in 200x10. "
+            f"Received: {noises or descents}"
+        ) from None
 
 
 def _epsilon(word):

@@ -5,9 +5,13 @@ import functools
 
 from tfpurify.models.copies import copy_of
 from tfpurify.models.tracing import trace_classifier
+from tfpurify.purifiers.dcgan import DCGAN
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
+from tfpurify.purifiers.puvae import PuVAE
+from tfpurify.registry import DEFENCES
 from tfpurify.training import trained_parts
+from tfpurify.training.naming import Part
 from tfpurify.vocabulary import DEFENSE_MODES
 
 
@@ -75,8 +79,18 @@ def load_fast(dataset, output_dir=None):
     return trained_parts.load_purifier("defensegan_fast", dataset, output_dir)
 
 
-def load_defence(dataset, name, threat_model, output_dir=None, architecture=None):
-    """Returns a trained defence as it is served.
+def load_defence(
+    dataset,
+    name,
+    threat_model,
+    output_dir=None,
+    architecture=None,
+    *,
+    run=None,
+    noise_scale=None,
+    **descent,
+):
+    """Returns a trained defence as it is served, or with other settings.
 
     Args:
         dataset: Name of the data set.
@@ -84,8 +98,40 @@ def load_defence(dataset, name, threat_model, output_dir=None, architecture=None
         threat_model: As in a record.
         output_dir: As for `trained_parts.load_part`.
         architecture: Of the classifier; the study's if None.
+        run: Name of the run that the purifier, or its prior, comes from; the study's if None.
+        noise_scale: A PuVAE's latent noise; its own if None.
+        **descent: DefenseGAN's `num_steps` and `num_restarts`.
+
+    Raises:
+        ValueError: If a part is not trained, or the run is not on the data set, or not of such a
+            purifier.
     """
     classifier = trained_parts.load_classifier(dataset, output_dir, architecture)
-    purifier = trained_parts.load_purifier(name, dataset, output_dir)
-    fast = load_fast(dataset, output_dir) if name == "defensegan" else None
+    if run is None:
+        purifier = trained_parts.load_purifier(name, dataset, output_dir, **descent)
+    else:
+        purifier = _load_run(dataset, name, run, output_dir, descent)
+    if noise_scale is not None:
+        purifier.noise_scale = noise_scale
+    fast = load_fast(dataset, output_dir) if name == "defensegan" and run is None else None
     return Defence(dataset, name, threat_model, classifier, purifier, fast)
+
+
+def _load_run(dataset, name, run, output_dir, descent):
+    """Returns the purifier that one run makes by itself."""
+    trainer, _ = DEFENCES[name].training or (None, None)
+    if trainer not in ("puvae", "defensegan"):
+        raise ValueError(f"`purifier_run` must be of a PuVAE or a prior. Received: defense={name}")
+    part = Part(run, trainer)
+    trained_parts.require_parts([part], output_dir)
+    described = trained_parts.describe(run, output_dir)
+    if described.get("dataset", dataset) != dataset:
+        raise ValueError(
+            f"`purifier_run` must be a run on {dataset}. Received: {run} on {described['dataset']}"
+        )
+    model = trained_parts.load_part(part, output_dir)
+    if isinstance(model, PuVAE) != (trainer == "puvae") or not isinstance(model, (PuVAE, DCGAN)):
+        raise ValueError(
+            f"`purifier_run` must be a run of {name}. Received: {run}, a {type(model).__name__}"
+        )
+    return trained_parts.as_purifier(model, **descent)

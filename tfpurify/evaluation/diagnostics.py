@@ -101,7 +101,8 @@ def with_derived_checks(records, lines):
     found = with_pairwise_checks(records)
     for record in found:
         line = diagnosed.get(_identity(record))
-        stale = ("not_diagnosed",) if line is None else ("not_diagnosed", "modes_missing")
+        is_known = line is not None and record["purifier"] in DEFENSE_MODES
+        stale = ("not_diagnosed", "modes_missing") if is_known else ("not_diagnosed",)
         record["checks"] = [flag for flag in record["checks"] if not flag.startswith(stale)]
         if not _is_search(record):
             continue
@@ -125,7 +126,7 @@ def _flags_of(record, line):
     if record["gradient_mode"] == "strongest" or (
         record["attack"].startswith("worst_case") and record["gradient_mode"] is not None
     ):
-        flags = [*flags, check_modes(modes, DEFENSE_MODES[record["purifier"]])]
+        flags = [*flags, check_modes(modes, DEFENSE_MODES.get(record["purifier"], ()))]
     return [flag for flag in flags if flag]
 
 
