@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpurify.evaluation.rates import evaluate, run_checks, wilson_interval
+from tfpurify.evaluation.checks import run_checks
+from tfpurify.evaluation.intervals import wilson_interval
+from tfpurify.evaluation.rates import evaluate
 
 SHAPE = (2, 2, 1)
 

@@ -32,10 +32,11 @@ def check_whitebox_strongest(stronger, weaker):
     Raises:
         ValueError: If the records are not of one setting, or carry no success rate.
     """
-    names = stronger["threat_model"], weaker["threat_model"]
-    return _below(
-        *(f"{names[0]}_below_{names[1]}", stronger, weaker, names[0]),
-        f"{names[1]}; suspect masked gradients or an attack stopped early",
+    knows_more, knows_less = stronger["threat_model"], weaker["threat_model"]
+    return _flag_if_below(
+        f"{knows_more}_below_{knows_less}",
+        (stronger, knows_more),
+        (weaker, f"{knows_less}; suspect masked gradients or an attack stopped early"),
     )
 
 
@@ -44,9 +45,10 @@ def check_iterative_strongest(iterative, single_step):
 
     Arguments and errors as for `check_whitebox_strongest`.
     """
-    return _below(
-        *("iterative_below_single_step", iterative, single_step, "with many steps"),
-        "with one; suspect a gradient that misleads",
+    return _flag_if_below(
+        "iterative_below_single_step",
+        (iterative, "with many steps"),
+        (single_step, "with one; suspect a gradient that misleads"),
     )
 
 
@@ -56,7 +58,7 @@ def check_worst_case(worst, single):
     Arguments and errors as for `check_whitebox_strongest`.
     """
     words = f"by {single['attack']} alone ({single['gradient_mode'] or 'no mode'})"
-    return _below("worst_case_below_attack", worst, single, "of all", words)
+    return _flag_if_below("worst_case_below_attack", (worst, "of all"), (single, words))
 
 
 def check_noise_weaker(attacked, noise, share=0.5):
@@ -87,7 +89,15 @@ def check_full_budget(attacked, unbounded, least=0.95):
     return f"full_budget_fails: success rate {rate:.4f} at epsilon 1"
 
 
-def _below(name, stronger, weaker, strong_words, weak_words):
+def _flag_if_below(name, ours, other):
+    """Returns the flag `name` if a record's success rate is below another's.
+
+    Args:
+        name: Of the flag.
+        ours: The record that should not be below, and what the flag says after its rate.
+        other: The record that it should not be below, and what the flag says after that one's.
+    """
+    (stronger, strong_words), (weaker, weak_words) = ours, other
     strong, weak = _success_rates(stronger, weaker)
     if not _is_below(stronger, weaker):
         return None

@@ -1,4 +1,4 @@
-"""The rates of the study, measured in one way; with the checks and records that go with them.
+"""The rates of the study, measured in one way.
 
 Differs from the paper: the study gives a single undefined "attack success rate" and leaves the
 purifier's cost out. Here the success rate counts only images that the target gets right without an
@@ -14,47 +14,8 @@ import tensorflow as tf
 
 from tfpurify.arguments import require_target_class
 from tfpurify.data.loading import validate_images
-from tfpurify.evaluation.checks import (
-    check_attack_moved,
-    check_budget_used,
-    check_converged,
-    check_gradient_norms,
-    check_interval_width,
-    check_purifier_cost,
-    check_randomness,
-    check_success_rate_defined,
-    run_checks,
-)
-from tfpurify.evaluation.comparisons import (
-    check_full_budget,
-    check_iterative_strongest,
-    check_noise_weaker,
-    check_whitebox_strongest,
-)
 from tfpurify.evaluation.intervals import wilson_interval
-from tfpurify.evaluation.records import make_record, read_records, write_records
 from tfpurify.vocabulary import SURROGATE_MODES
-
-__all__ = [
-    "check_attack_moved",
-    "check_budget_used",
-    "check_converged",
-    "check_full_budget",
-    "check_gradient_norms",
-    "check_interval_width",
-    "check_iterative_strongest",
-    "check_noise_weaker",
-    "check_purifier_cost",
-    "check_randomness",
-    "check_success_rate_defined",
-    "check_whitebox_strongest",
-    "evaluate",
-    "make_record",
-    "read_records",
-    "run_checks",
-    "wilson_interval",
-    "write_records",
-]
 
 # Rounding of x + epsilon * tanh(.) in float32, with room to spare.
 _TOLERANCE = 1e-6
