@@ -70,9 +70,10 @@ def overview_table(records, distances, shipped=()):
     """Returns each defence's cost, worst cases and time as a table, and bars for its rates.
 
     Args:
-        records: The records to show; where one is missing, a shipped one stands there, marked so.
+        records: The records to show.
         distances: Lines as `tfpurify.evaluation.distances.make_distances` makes them.
-        shipped: The zoo's records.
+        shipped: The zoo's records, whose figures stand behind those, or in place of missing ones,
+            marked as shipped.
     """
     header = ("Data set", "Purifier", "Accuracy, no attack", "Blind worst case")
     header += ("Whitebox worst case", "ms an image")
@@ -94,16 +95,21 @@ def overview_table(records, distances, shipped=()):
 
 
 def _table_cell(records, shipped, dataset, purifier, threat_model):
-    for found, mark in ((records, ""), (shipped, " shipped")):
-        if threat_model == "none":
-            figure = _figure(found, dataset, purifier, "none", None)
-            if figure is not None:
-                return rate_text(*figure) + mark
-            continue
-        worst = _strongest(found, dataset, purifier, threat_model)
-        if worst is not None:
-            return success_text(worst) + mark
-    return "-"
+    """Returns the figure that was measured here, and behind it the shipped one."""
+    here, there = (
+        _rate_with_n(found, dataset, purifier, threat_model) for found in (records, shipped)
+    )
+    if here is None or there is None:
+        return here or (f"{there} shipped" if there else "-")
+    return f"{here}, shipped {there.split()[0]}"
+
+
+def _rate_with_n(records, dataset, purifier, threat_model):
+    if threat_model == "none":
+        figure = _figure(records, dataset, purifier, "none", None)
+        return figure and rate_text(*figure)
+    worst = _strongest(records, dataset, purifier, threat_model)
+    return worst and success_text(worst)
 
 
 def _strongest(records, dataset, purifier, threat_model):
