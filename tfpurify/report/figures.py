@@ -5,8 +5,8 @@ from tfpurify.report.study import STUDY, STUDY_CELLS, datasets, pick, study_reco
 from tfpurify.report.table_rows import accuracy_without_attack, flag_mark, is_bound
 from tfpurify.vocabulary import STUDY_EPSILON, display
 
-_OURS, _STUDY = "#2f6db5", "#c9c9c9"
-_RIGHT, _WRONG = "#1b7f3b", "#b3261e"
+OURS, _STUDY = "#2f6db5", "#c9c9c9"
+_RIGHT, WRONG = "#1b7f3b", "#b3261e"
 _THREATS = {"blackbox": "#8fb8de", "blind": "#e0a83c", "whitebox": "#b3261e"}
 
 
@@ -26,7 +26,7 @@ def figure_rates(records, path, origin=None):
         _draw_rates(axis, records, dataset)
     if any(record["attack"] == "worst_case" for record in records):
         label = "worst case over attacks and gradient modes"
-        axes[0, 0].scatter([], [], marker="D", color=_WRONG, s=28, label=label)
+        axes[0, 0].scatter([], [], marker="D", color=WRONG, s=28, label=label)
     axes[0, 0].legend(frameon=False, loc="upper left", ncols=3, fontsize=8)
     save(figure, path, origin)
 
@@ -64,7 +64,7 @@ def _draw_rates(axis, records, dataset):
             place - 0.2,
             100 * rate,
             0.38,
-            color=_OURS,
+            color=OURS,
             yerr=whiskers,
             capsize=3,
             label=_once("measured, 95 % interval", place),
@@ -97,7 +97,7 @@ def _draw_worst(axis, place, record):
     if record is None or record["attack_success_rate"] is None:
         return
     rate = 100 * record["attack_success_rate"]
-    axis.scatter(place - 0.5, rate, marker="D", color=_WRONG, s=28, zorder=3)
+    axis.scatter(place - 0.5, rate, marker="D", color=WRONG, s=28, zorder=3)
     words = f"{'≥ ' if is_bound(record) else ''}{rate:.1f}{flag_mark(record)}"
     offset = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
     axis.annotate(words, (place - 0.5, rate), fontsize=7, **offset)
@@ -108,7 +108,7 @@ def _once(label, place):
     return label if place == 0 else "_"
 
 
-_MARKERS = {
+MARKERS = {
     "none": "o",
     "puvae": "s",
     "puvae_adversarial": "P",
@@ -132,7 +132,7 @@ def figure_trade_off(records, path):
     figure, axes = new_figure(1, len(found), (4.2 * len(found), 3.9))
     for axis, dataset in zip(axes[0], found, strict=True):
         here = [r for r in study_records(records, dataset) if r["robust_accuracy"] is not None]
-        for purifier, marker in _MARKERS.items():
+        for purifier, marker in MARKERS.items():
             attacked = [record for record in here if record["purifier"] == purifier]
             _draw_attacks(axis, attacked, marker)
         axis.set_title(display(dataset), fontsize=10)
@@ -140,7 +140,7 @@ def figure_trade_off(records, path):
         axis.set_ylim(-4, 104)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("robust accuracy, %")
-    for purifier, marker in _MARKERS.items():
+    for purifier, marker in MARKERS.items():
         name = "no purifier" if purifier == "none" else display(purifier)
         axes[0, 0].scatter([], [], marker=marker, color="white", edgecolor="black", label=name)
     for threat, color in _THREATS.items():
@@ -175,98 +175,6 @@ def _is_advgan(record):
     return record["attack"].startswith(("advgan", "none"))
 
 
-def figure_distances(distances, path):
-    """Draws histograms of how far a purifier moves clean and attacked images.
-
-    Args:
-        distances: Lines as `tfpurify.evaluation.distances.make_distances` makes them.
-        path: A PNG file.
-    """
-    rows = sorted({line["dataset"] for line in distances}, key=list(STUDY).index)
-    lines = {
-        (line["dataset"], line["purifier"]): line
-        for line in distances
-        if line["epsilon"] == STUDY_EPSILON
-    }
-    purifiers = ("puvae", "defensegan")
-    figure, axes = new_figure(len(rows), 2, (8.4, 2.6 * len(rows)))
-    for dataset, row_axes in zip(rows, axes, strict=True):
-        for purifier, axis in zip(purifiers, row_axes, strict=True):
-            axis.set_title(f"{display(dataset)}, {display(purifier)}", fontsize=10)
-            axis.spines[["top", "right"]].set_visible(False)
-            if (dataset, purifier) in lines:
-                _draw_distances(axis, lines[dataset, purifier])
-            else:
-                axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes)
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    save(figure, path)
-
-
-def _draw_distances(axis, line):
-    for kind, color in (("clean", _OURS), ("adversarial", _WRONG)):
-        shares = [100 * count / line["n"] for count in line[f"{kind}_counts"]]
-        label = {"clean": "clean", "adversarial": "AdvGAN, blind"}[kind]
-        axis.stairs(shares, line["edges"], color=color, fill=True, alpha=0.45, label=label)
-    axis.set_xlabel(f"mean squared error, n={line['n']}", fontsize=8)
-    axis.set_ylabel("images, %", fontsize=8)
-
-
-def figure_seconds(distances, path):
-    """Draws the time that each purifier takes for an image, on a logarithmic scale.
-
-    Args:
-        distances: Lines as `tfpurify.evaluation.distances.make_distances` makes them.
-        path: A PNG file.
-    """
-    seconds = {(line["dataset"], line["purifier"]): line["seconds_per_image"] for line in distances}
-    names = [f"{display(dataset)}, {display(purifier)}" for dataset, purifier in seconds]
-    figure, axes = new_figure(1, 1, (8.4, 0.9 + 0.34 * len(names)))
-    axis, values = axes[0, 0], [1000 * value for value in seconds.values()]
-    axis.barh(names, values, color=_OURS)
-    for place, value in enumerate(values):
-        axis.text(value * 1.08, place, f"{value:.3g} ms", va="center", fontsize=8)
-    axis.set_xscale("log")
-    axis.margins(x=0.2)
-    axis.invert_yaxis()
-    axis.set_xlabel("milliseconds an image, on the machine that made the record")
-    axis.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
-
-
-def figure_speed(speed, path, limit_ms):
-    """Draws the accuracy under attack against the time of one image, with a service's limit.
-
-    Args:
-        speed: Points as `tfpurify.evaluation.frontier.read_speed` reads them.
-        path: A PNG file.
-        limit_ms: Where the line is drawn.
-    """
-    found = list(dict.fromkeys(point["dataset"] for point in speed))
-    figure, axes = new_figure(1, len(found), (4.6 * len(found), 3.6))
-    for axis, dataset in zip(axes[0], found, strict=True):
-        for purifier, marker in _MARKERS.items():
-            here = [p for p in speed if (p["dataset"], p["purifier"]) == (dataset, purifier)]
-            if not here:
-                continue
-            axis.scatter(
-                [point["single_image_ms"] for point in here],
-                [100 * point["robust_accuracy"] for point in here],
-                marker=marker,
-                label="no purifier" if purifier == "none" else display(purifier),
-            )
-        axis.axvline(limit_ms, color="black", linestyle=":", linewidth=1)
-        axis.text(limit_ms, 2, f" {limit_ms} ms", fontsize=8)
-        axis.set_xscale("log")
-        axis.set_ylim(-4, 104)
-        axis.set_title(display(dataset), fontsize=10)
-        axis.set_xlabel("milliseconds for one image, classifier included")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("accuracy under a blind AdvGAN, %")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
-    save(figure, path)
-
-
 def figure_images(rows, path):
     """Draws rows of images, each with its predicted class and confidence, green where right.
 
@@ -299,7 +207,7 @@ def _draw_image(axis, row, place):
     axis.set_xlabel(
         f"{row.class_names[predicted]} ({100 * row.confidences[place]:.0f} %)",
         fontsize=8,
-        color=_RIGHT if predicted == int(row.labels[place]) else _WRONG,
+        color=_RIGHT if predicted == int(row.labels[place]) else WRONG,
     )
 
 
