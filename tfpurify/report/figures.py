@@ -3,7 +3,7 @@
 from tfpurify.files import aside
 from tfpurify.report.study import STUDY, STUDY_CELLS, datasets, pick, study_records
 from tfpurify.report.table_rows import accuracy_without_attack, flag_mark, is_bound
-from tfpurify.vocabulary import STUDY_EPSILON, display
+from tfpurify.vocabulary import display
 
 OURS, _STUDY = "#2f6db5", "#c9c9c9"
 _RIGHT, WRONG = "#1b7f3b", "#b3261e"

@@ -14,9 +14,9 @@ from tfpurify.files import write_aside
 from tfpurify.report import page
 from tfpurify.report.attack_figures import figure_budgets, figure_detection, has_budgets
 from tfpurify.report.figures import figure_images, figure_rates, figure_trade_off
-from tfpurify.report.purifier_figures import figure_distances, figure_seconds, figure_speed
 from tfpurify.report.further_tables import SERVICE_MS, speed_lines
 from tfpurify.report.overview import overview_table
+from tfpurify.report.purifier_figures import figure_distances, figure_seconds, figure_speed
 from tfpurify.report.repository import (
     DISTANCES_FILE,
     RATES,
