@@ -1,9 +1,10 @@
 """The attack that each of the study's experiments measures."""
 
 from tfpurify.attacks.pgd import PGD
-from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.evaluation import attacks_by_name, defences
+from tfpurify.evaluation.attack_measurement import measure_attack
 from tfpurify.evaluation.experiments import Experiment
+from tfpurify.evaluation.trained_advgans import TrainedAdvGANs
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.training import configuration
@@ -13,7 +14,7 @@ _FAST = Experiment("whitebox", "defensegan_fast", "worst_case")
 
 
 class ExperimentAttacks:
-    """Makes the attacks of experiments on one data set.
+    """Makes the attacks of experiments on one data set, and measures their worst cases.
 
     Args:
         dataset: Name of the data set.
@@ -40,8 +41,6 @@ class ExperimentAttacks:
             target, steps = self._differentiable(experiment, mode), self.options["pgd_steps"]
             attack = PGD(target, experiment.epsilon, steps, seed=self.seed)
             return attack, experiment.epsilon, {"gradient_mode": mode, "seed": self.seed}
-        if experiment.attack == "worst_case":
-            return self._worst_case(experiment)
         trained = self.parts.describe(experiment.attacker or experiment.classifier)
         if experiment.attacker is None:
             return None, None, {"seed": trained.get("seed")}
@@ -52,13 +51,18 @@ class ExperimentAttacks:
         mode = trained["gradient_mode"] if is_through_purifier else None
         return attack, attack.epsilon, {"gradient_mode": mode, "seed": trained["seed"]}
 
-    def _worst_case(self, experiment):
-        """Returns the AdvGANs on the defence and on the bare classifier, and PGD.
+    def measure_worst_case(self, experiment, batches, **fields):
+        """Returns the record of the AdvGANs on the defence and on the bare classifier, and PGD.
 
         A blind attacker has those of the bare classifier. PGD goes through every gradient mode of
         the defence, or the strongest known one alone where the job is to be short. The reference is
         given the images that PGD makes for its fast projector, as its own gradient takes 0.2 s an
         image and step.
+
+        Args:
+            experiment: An `Experiment` of a worst case.
+            batches: Of images and labels.
+            **fields: The record's `data_source` and `split`.
         """
         name, epsilon, parts = experiment.purifier, experiment.epsilon, self.parts
         defence = defences.Defence(self.dataset, name, experiment.threat_model, parts.classifier)
@@ -76,18 +80,26 @@ class ExperimentAttacks:
             seed=self.seed,
             soft_candidates=self._preset(experiment)["soft_candidates"],
         )
-        advgans = {
-            parts.by_role[role].name: parts.load(role)
-            for role in advgan_roles(experiment)
-            if not parts.lacking([role])
-        }
-        modes = defence.modes if self.options["thorough"] else defence.modes[:1]
-        attacks = attacks_by_name.make_attacks(names, defence, settings, modes, advgans)
-        mode = None
-        if defence.is_crossed and not is_reference:
-            mode = "strongest" if len(modes) > 1 else modes[0]
-        fields = {"gradient_mode": mode, "seed": self.seed}
-        return WorstCase(attacks, defence.served), epsilon, fields
+        roles = advgan_roles(experiment)
+        missing = parts.lacking(roles)
+        loaded = [role for role in roles if parts.by_role[role].name not in missing]
+        advgans = TrainedAdvGANs(
+            {parts.by_role[role].name: parts.load(role) for role in loaded}, missing=tuple(missing)
+        )
+        if is_reference:
+            fields["gradient_mode"] = None  # its own gradient is not crossed
+        return measure_attack(
+            defence,
+            names,
+            settings,
+            batches,
+            modes=defence.modes if self.options["thorough"] else defence.modes[:1],
+            advgans=advgans,
+            traced_classifier=parts.traced_classifier(),
+            observed_purifier=parts.observed(name),
+            attack="worst_case",
+            **fields,
+        ).record
 
     def _differentiable(self, experiment, mode):
         """Returns what PGD climbs; `bpda` through DefenseGAN with training's shortened descent."""

@@ -2,8 +2,8 @@
 
 from tfpurify import provenance
 from tfpurify.data import loading
-from tfpurify.evaluation import checks, comparisons, distances, experiments, records
-from tfpurify.evaluation.experiment_attacks import ExperimentAttacks, advgan_roles
+from tfpurify.evaluation import comparisons, distances, experiments, records
+from tfpurify.evaluation.experiment_attacks import ExperimentAttacks
 from tfpurify.evaluation.experiment_parts import ExperimentParts
 from tfpurify.evaluation.image_rows import make_image_rows
 from tfpurify.evaluation.progress import Progress
@@ -12,7 +12,6 @@ from tfpurify.evaluation.records import update_records
 from tfpurify.registry import DEFENCES
 from tfpurify.vocabulary import (
     DEFENSE_MODES,
-    GRADIENT_MODES,
     STUDY_CLASSIFIERS,
     display,
     display_attack,
@@ -109,9 +108,7 @@ class ExperimentRunner:
         return make_image_rows(self.dataset, self.images, self.parts, self.is_measured)
 
     def _measure(self, experiment, mode):
-        attack, epsilon, fields = ExperimentAttacks(self.dataset, self.options, self.parts).make(
-            experiment, mode
-        )
+        attacks = ExperimentAttacks(self.dataset, self.options, self.parts)
         purifier = self.parts.observed(experiment.purifier)
         kind = experiment.purifier.partition("_")[0]  # of a transfer's too
         batch_size = DEFENCES[kind].batch_size
@@ -119,6 +116,10 @@ class ExperimentRunner:
         if purifier is not None:
             purifier.reset()
             batches = purifier.watch(batches)
+        fields = {"data_source": self.source, "split": "test"}
+        if experiment.attack == "worst_case":
+            return attacks.measure_worst_case(experiment, batches, **fields)
+        attack, epsilon, found = attacks.make(experiment, mode)
         rates = evaluate(
             batches,
             self.parts.traced_classifier(experiment.classifier),
@@ -129,21 +130,14 @@ class ExperimentRunner:
         record = records.make_record(
             rates,
             dataset=self.dataset,
-            data_source=self.source,
-            split="test",
             classifier=experiment.architecture or STUDY_CLASSIFIERS[self.dataset],
             purifier=experiment.purifier,
             threat_model=experiment.threat_model,
             attack=experiment.attack,
             command=provenance.portable_command(provenance.command_line()),
             **fields,
+            **found,
         )
-        if experiment.attack == "worst_case":
-            flags = [checks.check_advgans(self.parts.lacking(advgan_roles(experiment)))]
-            if record["gradient_mode"] in GRADIENT_MODES:
-                known = DEFENSE_MODES[experiment.purifier]
-                flags.append(checks.check_modes((record["gradient_mode"],), known))
-            record["checks"] += [flag for flag in flags if flag]
         is_blind = (experiment.threat_model, experiment.attack) == ("blind", "advgan")
         if is_blind and experiment.architecture is None:
             errors = {kind: purifier.errors(kind) for kind in ("clean", "adversarial")}
