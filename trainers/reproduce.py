@@ -1,5 +1,7 @@
 """The main job, the study's tables from trained parts: `python -m trainers.reproduce`."""
 
+import dataclasses
+
 from absl import flags, logging
 
 from tfpurify import vocabulary
@@ -183,12 +185,13 @@ def _write(options, datasets, found, image_rows, notes, moved, shipped):
     from tfpurify.report import writing
     from tfpurify.report.repository import read_beside
 
-    more = {
+    beside = read_beside(zoo.default_folder() / "results.jsonl")
+    here = {
         name: [line for line in lines if line["dataset"] in datasets]
-        for name, lines in read_beside(zoo.default_folder() / "results.jsonl").items()
+        for name, lines in vars(beside).items()
     }
-    more["distances"] = moved
-    return writing.write_report(options["output_dir"], found, image_rows, notes, shipped, **more)
+    beside = dataclasses.replace(beside, **{**here, "distances": moved})
+    return writing.write_report(options["output_dir"], found, image_rows, notes, shipped, beside)
 
 
 def _shipped_records():

@@ -19,6 +19,7 @@ from tfpurify.evaluation.records import (
 )
 from tfpurify.report import page, repository, writing
 from tfpurify.report.figures import figure_rates
+from tfpurify.report.further_tables import Beside
 from tfpurify.report.table_rows import MARKS
 from tfpurify.report.tables import results_markdown, summary_lines, table_blocks
 
@@ -249,7 +250,7 @@ def test_priors_stand_beside_each_other_with_their_errors():
     ]
     errors = {"clean": np.full(500, 0.0125), "adversarial": np.full(500, 0.05)}
     line = make_distances(found[1], errors, 0.1)
-    text = writing.tables_markdown(found, distances=[line]).partition("**Table 5")[2]
+    text = writing.tables_markdown(found, Beside(distances=[line])).partition("**Table 5")[2]
     assert "0.0125 (n=500)" in line_of(text, "WGAN-GP", "20.0 [")
     assert "not measured" in line_of(text, "the study's", "10.0 [")
 
@@ -354,8 +355,8 @@ def test_a_point_says_what_it_differs_in():
     point |= dict(zip(ENDS, (0.5, 0.2, 0.8), strict=True))
     settings = [{"input_noise": 0.0, "L": 2}, {"input_noise": 0.1, "L": 2}]
     lines = [{**point, "run": f"run{i}", "settings": one} for i, one in enumerate(settings)]
-    markdown = writing.tables_markdown([], frontier=lines)
+    markdown = writing.tables_markdown([], Beside(frontier=lines))
     assert "| MNIST | run1 | input_noise 0.1 |" in markdown
     assert "not measured" in markdown
     known = {f"whitebox_{key}": point[key] for key in ENDS} | {"whitebox_n": 20}
-    assert "(n=20)" in writing.tables_markdown([], frontier=[{**lines[0], **known}])
+    assert "(n=20)" in writing.tables_markdown([], Beside(frontier=[{**lines[0], **known}]))

@@ -1,6 +1,7 @@
 """What the detector's lines hold, and that they are read back."""
 
 from tfpurify.evaluation.detection import FALSE_ALARMS, read_detection
+from tfpurify.report.further_tables import Beside
 from tfpurify.report.writing import tables_markdown
 from trainers import detect
 
@@ -37,4 +38,4 @@ def test_each_attack_has_a_line_and_blind_ones_are_found(tmp_path):
         assert len(line["thresholds"]) == len(FALSE_ALARMS)
         assert line["false_positive_rates"][-1] == line["true_positive_rates"][-1] == 1
     assert lines[3]["undetected_success_rates"][1] >= lines[2]["undetected_success_rates"][1]
-    assert "Table 11" in tables_markdown([], detection=lines)
+    assert "Table 11" in tables_markdown([], Beside(detection=lines))

@@ -54,9 +54,15 @@ def _mean_squared_table(records):
 def _diagnostics_table(diagnostics):
     """Returns what found the worst cases, and whether its gradients lived and had converged."""
     header = (
-        *("Data set", "Threat model", "Purifier", "Attack", "Epsilon"),
-        *("First to fool, of the images left", "By twice the steps"),
-        *("Gradient norm: median (dead)", "Randomness: fixed / fresh / vote"),
+        "Data set",
+        "Threat model",
+        "Purifier",
+        "Attack",
+        "Epsilon",
+        "First to fool, of the images left",
+        "By twice the steps",
+        "Gradient norm: median (dead)",
+        "Randomness: fixed / fresh / vote",
     )
     rows = []
     for line in diagnostics:
@@ -74,9 +80,14 @@ def _diagnostics_table(diagnostics):
         more, rates = line["fooled_by_more_steps"], line["randomness"] or {}
         rows.append(
             (
-                *(display(line["dataset"]), line["threat_model"], display(line["purifier"])),
-                *(display_attack(line["attack"], line["gradient_mode"]), f"{line['epsilon']:.3g}"),
-                *(found, "" if more is None else f"{more} of {line['n']}", norms),
+                display(line["dataset"]),
+                line["threat_model"],
+                display(line["purifier"]),
+                display_attack(line["attack"], line["gradient_mode"]),
+                f"{line['epsilon']:.3g}",
+                found,
+                "" if more is None else f"{more} of {line['n']}",
+                norms,
                 " / ".join("-" if rate is None else f"{100 * rate:.1f}" for rate in rates.values())
                 or "none",
             )
@@ -91,13 +102,21 @@ def _diagnostics_table(diagnostics):
 def _detection_table(detection):
     """Returns what a purifier tells from how far it moves an image."""
     header = (
-        *("Data set", "Purifier", "Threat model", "Attack", "Epsilon", "Knows the detector"),
-        *("AUC", "ASR"),
+        "Data set",
+        "Purifier",
+        "Threat model",
+        "Attack",
+        "Epsilon",
+        "Knows the detector",
+        "AUC",
+        "ASR",
         *(f"ASR undetected at {100 * rate:g} % false alarms" for rate in FALSE_ALARMS),
     )
     rows = [
         (
-            *(display(line["dataset"]), display(line["purifier"]), line["threat_model"]),
+            display(line["dataset"]),
+            display(line["purifier"]),
+            line["threat_model"],
             display_attack(line["attack"], line["gradient_mode"]),
             f"{line['epsilon']:.3g}",
             "yes" if line["knows_detector"] else "no",

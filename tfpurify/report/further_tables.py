@@ -1,5 +1,7 @@
 """The tables of what goes beyond the study: a smaller budget, priors, transfer, settings."""
 
+import dataclasses
+
 from tfpurify.evaluation.checks import check_interval_width
 from tfpurify.registry import DEFENCES
 from tfpurify.report import page
@@ -25,20 +27,38 @@ from tfpurify.vocabulary import (
 SERVICE_MS = 100  # what the study gives a service for one image
 
 
-def further_tables(records, distances=(), frontier=(), speed=(), diagnostics=(), detection=()):
-    """Returns the tables that go beyond the study, those that have a record.
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """What was measured beside the records, each by default nothing.
 
     Args:
-        records: Records as `tfpurify.evaluation.records.make_record` makes them.
         distances: Lines as `tfpurify.evaluation.distances.make_distances` makes them.
         frontier: Lines as `tfpurify.evaluation.frontier.read_frontier` reads them.
         speed: Points as `tfpurify.evaluation.frontier.read_speed` reads them.
         diagnostics: Lines as `tfpurify.evaluation.diagnostics.read_diagnostics` reads them.
         detection: Lines as `tfpurify.evaluation.detection.read_detection` reads them.
     """
-    tables = [_prior_table(records, distances), *_transfer_tables(records)]
-    tables += [_frontier_table(frontier), _speed_table(speed)]
-    tables += attack_tables(records, diagnostics, detection)
+
+    distances: tuple = ()
+    frontier: tuple = ()
+    speed: tuple = ()
+    diagnostics: tuple = ()
+    detection: tuple = ()
+
+
+NOTHING = Beside()
+
+
+def further_tables(records, beside=NOTHING):
+    """Returns the tables that go beyond the study, those that have a record.
+
+    Args:
+        records: Records as `tfpurify.evaluation.records.make_record` makes them.
+        beside: A `Beside`.
+    """
+    tables = [_prior_table(records, beside.distances), *_transfer_tables(records)]
+    tables += [_frontier_table(beside.frontier), _speed_table(beside.speed)]
+    tables += attack_tables(records, beside.diagnostics, beside.detection)
     if any(record["epsilon"] == SMALL_EPSILON for record in records):
         tables.insert(0, _small_table(records))
     return tuple(table for table in tables if table.rows)
@@ -67,7 +87,11 @@ def _small_table(records):
 def _prior_table(records, distances):
     """Returns DefenseGAN's priors beside each other: how near, what they cost, what they stop."""
     header = (
-        *("Data set", "Prior", "Projection error", "Purified clean accuracy", "Blind ASR"),
+        "Data set",
+        "Prior",
+        "Projection error",
+        "Purified clean accuracy",
+        "Blind ASR",
         "Strongest whitebox attack",
     )
     names = {name: entry.prior for name, entry in DEFENCES.items() if entry.prior}
@@ -142,8 +166,12 @@ def _transfer_tables(records):
 def _frontier_table(frontier):
     """Returns what settings cost and protect, on the validation images they were chosen on."""
     header = (
-        *("Data set", "Purifier", "Settings", "Purified clean accuracy"),
-        *("Blind ASR", "Whitebox ASR (PGD)"),
+        "Data set",
+        "Purifier",
+        "Settings",
+        "Purified clean accuracy",
+        "Blind ASR",
+        "Whitebox ASR (PGD)",
     )
     rows = []
     for line in frontier:
@@ -192,7 +220,10 @@ def settings_text(point):
 def _speed_table(speed):
     """Returns what a purifier protects for the time it takes."""
     header = (
-        *("Data set", "Purifier", "Purified clean accuracy", "Accuracy under attack"),
+        "Data set",
+        "Purifier",
+        "Purified clean accuracy",
+        "Accuracy under attack",
         *("ms an image in batches of 64", "ms for one image alone"),
     )
     rows = [

@@ -13,6 +13,7 @@ from tfpurify.files import write_aside
 from tfpurify.report import page
 from tfpurify.report.cards import cards
 from tfpurify.report.figures import figure_rates, origin_of
+from tfpurify.report.further_tables import Beside
 from tfpurify.report.overview import overview_table
 from tfpurify.report.tables import results_markdown
 
@@ -64,13 +65,13 @@ def update_readme(readme, records_path, is_check=False):
     from tfpurify.evaluation.records import read_records, write_records
 
     readme, folder = Path(readme), Path(records_path).parent
-    more = read_beside(records_path)
+    beside = read_beside(records_path)
     stored = read_records(records_path)
-    found = with_derived_checks(stored, more["diagnostics"])
+    found = with_derived_checks(stored, beside.diagnostics)
     text = readme.read_text(encoding="utf-8")
     texts = {
-        readme: readme_with_results(text, found, more["distances"]),
-        folder / RESULTS: results_markdown(found, **more),
+        readme: readme_with_results(text, found, beside.distances),
+        folder / RESULTS: results_markdown(found, beside),
     }
     texts |= {folder / f"{name}.md": text for name, text in cards(folder, found).items()}
     writers = {
@@ -93,12 +94,12 @@ def update_readme(readme, records_path, is_check=False):
 
 
 def read_beside(records_path):
-    """Returns the further tables' lines that stand beside the records, by their argument."""
+    """Returns what stands in files beside the records."""
     path = Path(records_path).with_name(DISTANCES_FILE)
-    return {
-        "distances": read_distances(path) if path.exists() else (),
-        "frontier": read_frontier(path.with_name(_FRONTIER)),
-        "speed": read_speed(path.with_name(_SPEED)),
-        "diagnostics": read_diagnostics(path.with_name(ATTACKS_FILE)),
-        "detection": read_detection(path.with_name(DETECTION_FILE)),
-    }
+    return Beside(
+        distances=read_distances(path) if path.exists() else (),
+        frontier=read_frontier(path.with_name(_FRONTIER)),
+        speed=read_speed(path.with_name(_SPEED)),
+        diagnostics=read_diagnostics(path.with_name(ATTACKS_FILE)),
+        detection=read_detection(path.with_name(DETECTION_FILE)),
+    )

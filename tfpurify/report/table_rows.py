@@ -105,9 +105,16 @@ def attack_row(dataset, cell, record, study, worst=None):
     if purifier == "none":
         cost = "no purifier"
     return (
-        *(display(dataset), threat_model, display(purifier), attack),
-        *(success_text(record), study, "" if worst is None else success_text(worst)),
-        *(error, cost, check_marks(record, worst)),
+        display(dataset),
+        threat_model,
+        display(purifier),
+        attack,
+        success_text(record),
+        study,
+        "" if worst is None else success_text(worst),
+        error,
+        cost,
+        check_marks(record, worst),
     )
 
 

@@ -3,7 +3,7 @@
 from tfpurify.evaluation.checks import MEANINGS, flag_names
 from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.report import page
-from tfpurify.report.further_tables import further_tables
+from tfpurify.report.further_tables import NOTHING, further_tables
 from tfpurify.report.study import NOTES, PURIFIERS, STUDY, STUDY_CELLS, datasets, study_records
 from tfpurify.report.table_rows import (
     ATTACK_HEADER,
@@ -137,9 +137,9 @@ def _legend(records):
     return [f"{MARKS[name]}: `{name}`. {MEANINGS[name]}" for name in MEANINGS if name in raised]
 
 
-def _further_blocks(records, **more):
+def _further_blocks(records, beside=NOTHING):
     """Returns the tables that go beyond the study, the notes, and the legend of the checks."""
-    blocks = [*further_tables(records, **more), page.Paragraph("Notes:")]
+    blocks = [*further_tables(records, beside), page.Paragraph("Notes:")]
     blocks.append(page.Listing((*NOTES, _sources(records))))
     legend = _legend(records)
     if legend:
@@ -148,34 +148,34 @@ def _further_blocks(records, **more):
     return blocks
 
 
-def table_blocks(records, shipped=(), **more):
+def table_blocks(records, shipped=(), beside=NOTHING):
     """Returns all tables, the notes and the checks' legend as blocks of a page.
 
     Args:
         records: Records as `tfpurify.evaluation.records.make_record` makes them.
         shipped: As for `study_tables`.
-        **more: As for `further_tables`.
+        beside: A `Beside`.
     """
-    records = with_derived_checks(records, more.get("diagnostics", ()))
-    return [*study_tables(records, shipped), *_further_blocks(records, **more)]
+    records = with_derived_checks(records, beside.diagnostics)
+    return [*study_tables(records, shipped), *_further_blocks(records, beside)]
 
 
-def tables_markdown(records, **more):
+def tables_markdown(records, beside=NOTHING):
     """Returns what `table_blocks` does as Markdown."""
-    return page.markdown(table_blocks(records, **more))
+    return page.markdown(table_blocks(records, beside=beside))
 
 
-def results_markdown(records, **more):
+def results_markdown(records, beside=NOTHING):
     """Returns a whole page of all tables: a section for each data set, then what goes beyond.
 
     Args:
         records: Records as `tfpurify.evaluation.records.make_record` makes them.
-        **more: As for `further_tables`.
+        beside: A `Beside`.
     """
-    records = with_derived_checks(records, more.get("diagnostics", ()))
+    records = with_derived_checks(records, beside.diagnostics)
     blocks = [page.Paragraph(_RESULTS)]
     for dataset in datasets(records):
         here = [record for record in records if record["dataset"] == dataset]
         blocks += [page.Heading(display(dataset)), *study_tables(here)]
-    blocks += [page.Heading("Across the data sets"), *_further_blocks(records, **more)]
+    blocks += [page.Heading("Across the data sets"), *_further_blocks(records, beside)]
     return f"# Results\n\n{page.markdown(blocks)}\n"

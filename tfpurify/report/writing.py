@@ -14,7 +14,7 @@ from tfpurify.files import write_aside
 from tfpurify.report import page
 from tfpurify.report.attack_figures import figure_budgets, figure_detection, has_budgets
 from tfpurify.report.figures import figure_images, figure_rates, figure_trade_off
-from tfpurify.report.further_tables import SERVICE_MS, speed_lines
+from tfpurify.report.further_tables import NOTHING, SERVICE_MS, speed_lines
 from tfpurify.report.overview import overview_table
 from tfpurify.report.purifier_figures import figure_distances, figure_seconds, figure_speed
 from tfpurify.report.repository import (
@@ -61,7 +61,7 @@ def require_writable(folder):
     return folder
 
 
-def write_report(folder, records, image_rows=None, notes=(), shipped=(), **more):
+def write_report(folder, records, image_rows=None, notes=(), shipped=(), beside=NOTHING):
     """Writes the report; each file appears whole or not at all.
 
     `report.html` holds everything in one file; `report.md` shows the figures beside it. The numbers
@@ -73,7 +73,7 @@ def write_report(folder, records, image_rows=None, notes=(), shipped=(), **more)
         image_rows: `ImageRow`s by data set, or None for no images.
         notes: Paragraphs that stand first in the report: what is not in it.
         shipped: The zoo's records, which stand beside these, marked, where there are any.
-        **more: As for `further_tables`.
+        beside: A `Beside`.
 
     Returns:
         The folder's path.
@@ -83,8 +83,8 @@ def write_report(folder, records, image_rows=None, notes=(), shipped=(), **more)
     """
     from tfpurify.evaluation.records import write_records
 
-    folder, distances = require_writable(folder), more.get("distances", ())
-    records = with_derived_checks(records, more.get("diagnostics", ()))
+    folder, distances = require_writable(folder), beside.distances
+    records = with_derived_checks(records, beside.diagnostics)
     write_records(folder / "records.jsonl", records)
     write_distances(folder / DISTANCES_FILE, distances)
     pictures = _pictures(folder, image_rows or {})
@@ -93,13 +93,13 @@ def write_report(folder, records, image_rows=None, notes=(), shipped=(), **more)
         *pictures[1:2],
         *(page.Code(note) for note in notes),
         page.Heading("Results"),
-        *table_blocks(records, shipped, **more),
+        *table_blocks(records, shipped, beside),
         page.Listing(tuple(summary_lines(records))),
         *_figures(folder, records, distances),
         *pictures[:1],
         *pictures[2:],
-        *_attack_figures(folder, records, more.get("detection", ())),
-        *_speed(folder, more.get("speed", ())),
+        *_attack_figures(folder, records, beside.detection),
+        *_speed(folder, beside.speed),
         page.Heading("What of the study was repaired"),
         page.Listing(REPAIRS),
         page.Heading("How this page was made"),
@@ -213,8 +213,8 @@ def main():
             if len(argv) > 1:
                 raise ValueError(f"Arguments must be flags. Received: {' '.join(argv[1:])}")
             if output_dir.value:
-                more = read_beside(records.value)
-                write_report(output_dir.value, read_records(records.value), **more)
+                beside = read_beside(records.value)
+                write_report(output_dir.value, read_records(records.value), beside=beside)
             return update_readme(readme.value, records.value, check.value)
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
