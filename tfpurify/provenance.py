@@ -38,11 +38,10 @@ def portable_command(command):
     kept, words = [], iter(shlex.split(command))
     for word in words:
         name, has_value, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and name in (*_PLACES, "runs"):
+        if word.startswith("-") and name in (*_PLACES, "purifier_run"):
             value = value if has_value else next(words, "")
-            if name == "runs":
-                folders = [f"runs/{Path(folder).name}" for folder in value.split(",")]
-                kept.append(f"--runs={','.join(folders)}")
+            if name == "purifier_run":
+                kept.append(f"--{name}=runs/{Path(value).name}")
             continue
         kept.append(word)
     return shlex.join(kept)

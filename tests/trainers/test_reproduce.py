@@ -411,7 +411,7 @@ def test_portable_command_keeps_what_decides_a_number():
     )
 
 
-def test_portable_command_shortens_the_folders_of_runs():
-    command = "python -m trainers.frontier --runs=/a/runs/one,/b/two --limit=5"
-    portable = "python -m trainers.frontier --runs=runs/one,runs/two --limit=5"
+def test_portable_command_shortens_the_folder_of_a_run():
+    command = "python -m trainers.attack --purifier_run=/a/runs/one --limit=5"
+    portable = "python -m trainers.attack --purifier_run=runs/one --limit=5"
     assert provenance.portable_command(command) == portable
