@@ -37,11 +37,10 @@ def portable_command(command):
     """Returns a command without what only says where this machine keeps its files."""
     kept, words = [], iter(shlex.split(command))
     for word in words:
-        name, has_value, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and name in (*_PLACES, "purifier_run"):
-            value = value if has_value else next(words, "")
-            if name == "purifier_run":
-                kept.append(f"--{name}=runs/{Path(value).name}")
+        name, has_value, _ = word.lstrip("-").partition("=")
+        if word.startswith("-") and name in _PLACES:
+            if not has_value:
+                next(words, "")
             continue
         kept.append(word)
     return shlex.join(kept)

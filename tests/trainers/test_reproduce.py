@@ -409,9 +409,3 @@ def test_portable_command_keeps_what_decides_a_number():
     assert (
         provenance.portable_command(command) == "python -m trainers.reproduce --limit=5 --retrain"
     )
-
-
-def test_portable_command_shortens_the_folder_of_a_run():
-    command = "python -m trainers.attack --purifier_run=/a/runs/one --limit=5"
-    portable = "python -m trainers.attack --purifier_run=runs/one --limit=5"
-    assert provenance.portable_command(command) == portable
