@@ -34,6 +34,7 @@ setup(
             "multiprocess",  # ART imports it without asking for it
             "onnxruntime",
             "pytest>=8",
+            "pytest-xdist",
             "ruff>=0.12",
             "tensorflow-serving-api>=2.18",
             "tf2onnx>=1.17",
