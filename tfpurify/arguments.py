@@ -19,7 +19,7 @@ def require_at_least(minimum, **arguments):
         ValueError: If one is.
     """
     for name, value in arguments.items():
-        if value is not None and value < minimum:
+        if value is not None and not value >= minimum:  # NaN is refused too
             raise ValueError(f"`{name}` must be >= {minimum}. Received: {name}={value}")
 
 
@@ -30,7 +30,7 @@ def require_above_zero(**arguments):
         ValueError: If one is.
     """
     for name, value in arguments.items():
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # NaN is refused too
             raise ValueError(f"`{name}` must be > 0. Received: {name}={value}")
 
 

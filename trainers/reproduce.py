@@ -24,7 +24,7 @@ _THOROUGH = {
     "defensegan_limit": 100,
     "prior_limit": 25,
     "worst_case_steps": 20,
-    "worst_case_limit": 64,
+    "worst_case_limit": 32,
 }
 
 
@@ -45,35 +45,36 @@ def define_flags():
     flags.DEFINE_list(
         "purifiers",
         None,
-        "Purifiers whose cells are measured, `none` among them; all if not given.",
+        "Purifiers whose experiments are measured, `none` among them; all if not given.",
     )
     flags.DEFINE_bool(
         "thorough",
         False,
         "Whether to measure on many images and through every gradient mode, which takes about 20 "
-        "minutes on two cores; else a few, and the shipped figures stand beside them.",
+        "minutes on two cores; else a few, and the shipped figures stand beside them. "
+        "--data_source=tfds and --retrain are thorough too.",
     )
     flags.DEFINE_integer(
         "limit",
         None,
-        "Cap on the test images of each experiment; 200 if not given, none if --thorough.",
+        "Cap on the test images of each experiment; 200 if not given, none if thorough.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
         "defensegan_limit",
         None,
         "Cap on the test images behind DefenseGAN, whose 200 descent steps from 10 starts cost a "
-        "few tenths of a second an image on two cores; 8, or 100 if --thorough.",
+        "few tenths of a second an image on two cores; 8, or 100 if thorough.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
         "prior_limit",
         None,
-        "Cap on the test images behind DefenseGAN's other priors; 4, or 25 if --thorough.",
+        "Cap on the test images behind DefenseGAN's other priors; 4, or 25 if thorough.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
-        "pgd_steps", 0, "Steps of the PGD rows beside the whitebox cells; 0: none.", lower_bound=0
+        "pgd_steps", 0, "Steps of PGD beside the whitebox experiments; 0: none.", lower_bound=0
     )
     flags.DEFINE_list(
         "pgd_modes",
@@ -86,14 +87,14 @@ def define_flags():
         "worst_case_steps",
         None,
         "PGD's steps in the worst case, which AdvGAN's images are in too; 0: none. 10 through the "
-        "strongest gradient mode, or 20 through each if --thorough. `python -m trainers.attack` "
+        "strongest gradient mode, or 20 through each if thorough. `python -m trainers.attack` "
         "has more attacks.",
         lower_bound=0,
     )
     flags.DEFINE_integer(
         "worst_case_limit",
         None,
-        "Cap on the test images of the worst case; 32, or 64 if --thorough.",
+        "Cap on the test images of the worst case.",
         lower_bound=1,
     )
     flags.DEFINE_bool(
@@ -110,7 +111,7 @@ def define_flags():
     flags.DEFINE_string(
         "output_dir",
         "report",
-        "Where records.jsonl, writing.html, writing.md and runs/ are written.",
+        "Where records.jsonl, report.html, report.md and runs/ are written.",
     )
     flags.DEFINE_string(
         "results_file",
@@ -138,9 +139,12 @@ def reproduce(options):
     from tfpurify.report import overview, writing
 
     is_retraining = options["retrain"]
-    usual = _THOROUGH if options["thorough"] else _SHORT
+    # As the commands of records say that are older than the short job.
+    is_thorough = options["thorough"] or is_retraining or options["data_source"] == "tfds"
+    usual = _THOROUGH if is_thorough else _SHORT
     options = {
         **options,
+        "thorough": is_thorough,
         **{name: usual[name] for name in usual if options[name] is None},
         "data_source": options["data_source"] or ("auto" if is_retraining else "embedded"),
     }

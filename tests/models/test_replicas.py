@@ -1,4 +1,4 @@
-"""Alone, a train step owes nothing to other replicas; `trainers/two_devices.py` tests two."""
+"""Alone, a train step owes nothing to other replicas; `tests/trainers/two_devices.py` tests two."""
 
 import keras
 import numpy as np

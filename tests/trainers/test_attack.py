@@ -210,6 +210,9 @@ def test_points_say_their_settings_and_do_not_replace_each_other(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"defense": "puvae", "noise_scales": ["-1"]}, "`noise_scales` must be numbers >= 0"),
+        ({"defense": "puvae", "noise_scales": ["nan"]}, "`noise_scales` must be numbers >= 0"),
+        ({"defense": "defensegan", "descents": ["0x10"]}, "`descents` steps x starts"),
         ({"noise_scales": ["0"]}, "`noise_scales` needs a PuVAE. Received: defense='none'"),
         ({"descents": ["2x1"], "defense": "puvae"}, "`descents` needs a DefenseGAN"),
         ({"descents": ["2"], "defense": "defensegan"}, r"as in 200x10. Received: \['2'\]"),

@@ -14,6 +14,7 @@ from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.data.specs import get_spec
 from tfpurify.evaluation import (
     comparisons,
+    experiment_runner,
     experiments,
     observed_purifier,
     retraining,
@@ -409,3 +410,27 @@ def test_portable_command_keeps_what_decides_a_number():
     assert (
         provenance.portable_command(command) == "python -m trainers.reproduce --limit=5 --retrain"
     )
+
+
+@pytest.mark.parametrize(
+    "asked", [{"thorough": True}, {"retrain": True}, {"data_source": "tfds"}, {"limit": 7}]
+)
+def test_what_is_long_is_thorough(asked, tmp_path, monkeypatch):
+    taken = {}
+
+    class Stopped(Exception):
+        pass
+
+    def stop(dataset, options):
+        taken.update(options)
+        raise Stopped
+
+    monkeypatch.setattr(experiment_runner, "ExperimentRunner", stop)
+    monkeypatch.setattr(retraining, "retrain", lambda *_: None)
+    options = {**OPTIONS, **dict.fromkeys(reproduce._SHORT), "output_dir": tmp_path}
+    with pytest.raises(Stopped):
+        reproduce.reproduce({**options, "thorough": False, **asked})
+    if "limit" in asked:
+        assert taken["limit"] == 7 and taken["defensegan_limit"] == 8
+    else:
+        assert taken["limit"] is None and taken["defensegan_limit"] == 100 and taken["thorough"]

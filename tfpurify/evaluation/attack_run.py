@@ -1,5 +1,6 @@
 """Attacks on a trained defence at several budgets: what `trainers.attack` does."""
 
+import math
 from pathlib import Path
 
 from absl import logging
@@ -92,12 +93,18 @@ def _purifier_settings(options):
         raise ValueError(f"`descents` needs a DefenseGAN. Received: defense={name!r}")
     try:
         if noises:
-            return [{"noise_scale": float(noise)} for noise in noises]
+            scales = [float(noise) for noise in noises]
+            if not all(0 <= scale < math.inf for scale in scales):
+                raise ValueError
+            return [{"noise_scale": scale} for scale in scales]
         pairs = [map(int, descent.split("x")) for descent in descents]
-        return [{"num_steps": steps, "num_restarts": starts} for steps, starts in pairs] or [{}]
+        found = [{"num_steps": steps, "num_restarts": starts} for steps, starts in pairs]
+        if any(number < 1 for point in found for number in point.values()):
+            raise ValueError
+        return found or [{}]
     except ValueError:
         raise ValueError(
-            "`noise_scales` must be numbers, and `descents` steps x starts, as in 200x10. "
+            "`noise_scales` must be numbers >= 0, and `descents` steps x starts, as in 200x10. "
             f"Received: {noises or descents}"
         ) from None
 

@@ -1,7 +1,7 @@
 """Writes tables and figures beside the study's numbers, from records.
 
-`python -m tfpurify.report` puts the zoo's results into the README; with `--output_dir` it writes
-the whole report of them.
+`python -m tfpurify.report` writes the README's table, the zoo's RESULTS.md, its figure and cards;
+with `--output_dir` the whole report of them.
 """
 
 import os
