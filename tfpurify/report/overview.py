@@ -52,8 +52,8 @@ def _name(purifier):
 def _figure(records, dataset, purifier, threat_model, attack):
     """Returns a rate and its n, or None where it was not measured."""
     if attack is not None:
-        record = pick(records, dataset, threat_model, purifier, attack)
-        key = "attack_success_rate"
+        choose = _strongest if attack == "worst_case" else pick
+        record, key = choose(records, dataset, threat_model, purifier), "attack_success_rate"
     elif purifier == "none":
         record, key = pick(records, dataset, "none", "none", "none"), "clean_accuracy"
     else:
@@ -108,11 +108,11 @@ def _rate_with_n(records, dataset, purifier, threat_model):
     if threat_model == "none":
         figure = _figure(records, dataset, purifier, "none", None)
         return figure and rate_text(*figure)
-    worst = _strongest(records, dataset, purifier, threat_model)
+    worst = _strongest(records, dataset, threat_model, purifier)
     return worst and success_text(worst)
 
 
-def _strongest(records, dataset, purifier, threat_model):
+def _strongest(records, dataset, threat_model, purifier):
     """Returns the record of the worst case, or of a single attack that did better on as many."""
     worst = pick(records, dataset, threat_model, purifier, "worst_case")
     if worst is None:
