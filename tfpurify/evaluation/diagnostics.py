@@ -42,8 +42,8 @@ DIAGNOSTIC_KEYS = (
 _UNDIAGNOSED = "not_diagnosed: no line of attacks.jsonl goes with it"
 _PARTLY = "not_diagnosed: its line of attacks.jsonl says nothing of "
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
-_CELL = tuple(key for key in SETTING_KEYS if key not in ("data_source", "n"))
-_identity = itemgetter(*_CELL, "gradient_mode", "seed", "command")
+_SETTING = tuple(key for key in SETTING_KEYS if key not in ("data_source", "n"))
+_identity = itemgetter(*_SETTING, "gradient_mode", "seed", "command")
 _LINES = JSONLines(DIAGNOSTIC_KEYS, _identity)
 read_diagnostics, update_diagnostics = _LINES.read, _LINES.update
 

@@ -53,7 +53,7 @@ class ExperimentRunner:
         progress = Progress(len(jobs))
         found = []
         for place, (experiment, mode) in enumerate(jobs):
-            progress.begin(f"{self.dataset}, {_words(experiment, mode)}")
+            progress.begin(f"{self.dataset}, {_title(experiment, mode)}")
             moved = len(self.distances)
             found.append(self._measure(experiment, mode))
             fresh = [found[-1], *_raise_flags(found)]
@@ -146,7 +146,7 @@ class ExperimentRunner:
         return record
 
 
-def _words(experiment, mode):
+def _title(experiment, mode):
     """Returns what is measured, as a line of the log says it."""
     if experiment.attack == "none":
         return "clean accuracy"

@@ -54,26 +54,26 @@ def usual_advgans(defence, epsilon, architecture=None):
     ]
 
 
-def load_advgans(defence, epsilon, output_dir=None, more=(), architecture=None):
+def load_advgans(defence, epsilon, output_dir=None, others=(), architecture=None):
     """Loads the AdvGANs that an attacker has: the usual ones that are trained, and others.
 
     Args:
         defence: A `Defence`.
         epsilon: Their bound.
         output_dir: As for `trained_parts.load_part`.
-        more: Names of others, of runs or of the zoo.
+        others: Names of further ones, of runs or of the zoo.
         architecture: Of the classifier; the study's if None.
 
     Returns:
         `TrainedAdvGANs`.
 
     Raises:
-        ValueError: If one of `more` is not trained, or one has another bound.
+        ValueError: If one of `others` is not trained, or one has another bound.
     """
     usual = usual_advgans(defence, epsilon, architecture)
     missing = [part.name for part in usual if not trained_parts.is_trained(part.name, output_dir)]
     parts = [part for part in usual if part.name not in missing]
-    parts += [Part(name, "advgan") for name in more]
+    parts += [Part(name, "advgan") for name in others]
     models = {part.name: trained_parts.load_part(part, output_dir) for part in parts}
     for name, model in models.items():
         if not np.isclose(model.epsilon, epsilon):

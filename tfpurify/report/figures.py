@@ -1,7 +1,7 @@
 """Figures from records and images: bars beside the study's numbers, rows of images."""
 
 from tfpurify.files import aside
-from tfpurify.report.study import STUDY, STUDY_CELLS, datasets, pick, study_records
+from tfpurify.report.study import STUDY, STUDY_SETTINGS, datasets, pick, study_records
 from tfpurify.report.table_rows import accuracy_without_attack, flag_mark, is_bound
 from tfpurify.vocabulary import display
 
@@ -42,7 +42,7 @@ def origin_of(path):
 def _draw_rates(axis, records, dataset):
     ours = ("whitebox", "puvae_adversarial")
     is_measured = any(pick(records, dataset, *ours, attack) for attack in ("advgan", "worst_case"))
-    cells = (*STUDY_CELLS[1:], *[ours] * is_measured)
+    cells = (*STUDY_SETTINGS[1:], *[ours] * is_measured)
     for place, cell in enumerate(cells):
         if cell in STUDY[dataset]:
             axis.bar(

@@ -6,7 +6,7 @@ from tfpurify.evaluation.checks import check_interval_width
 from tfpurify.registry import DEFENCES
 from tfpurify.report import page
 from tfpurify.report.attack_tables import attack_tables
-from tfpurify.report.study import STUDY_CELLS, datasets, pick, rank, study_records
+from tfpurify.report.study import STUDY_SETTINGS, datasets, pick, rank, study_records
 from tfpurify.report.table_rows import (
     ATTACK_HEADER,
     attack_row,
@@ -73,7 +73,7 @@ def _small_table(records):
         for record in study_records(records, "cifar10", SMALL_EPSILON)
         if record["epsilon"] == SMALL_EPSILON
     ]
-    for cell in dict.fromkeys([*STUDY_CELLS[1:], *sorted(measured)]):
+    for cell in dict.fromkeys([*STUDY_SETTINGS[1:], *sorted(measured)]):
         found = [pick(records, "cifar10", *cell, epsilon=SMALL_EPSILON)]
         found += other_attacks(records, "cifar10", cell, SMALL_EPSILON)
         worst = pick(records, "cifar10", *cell, "worst_case", SMALL_EPSILON)

@@ -5,8 +5,8 @@ from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON
 
 # What stands in the tables, in their order.
 PURIFIERS = tuple(name for name, entry in DEFENCES.items() if entry.is_in_study_tables)
-# (threat model, purifier) of the study's cells; the first is the clean accuracy, the others ASR.
-STUDY_CELLS = (
+# (threat model, purifier) of the study's figures: first the clean accuracy, then success rates.
+STUDY_SETTINGS = (
     ("none", "none"),
     ("blackbox", "none"),
     ("blind", "puvae"),
@@ -16,7 +16,7 @@ STUDY_CELLS = (
     ("whitebox", "defensegan"),
 )
 STUDY = {
-    dataset: dict(zip(STUDY_CELLS, rates, strict=True))
+    dataset: dict(zip(STUDY_SETTINGS, rates, strict=True))
     for dataset, rates in {
         "mnist": (0.995, 0.566, 0.172, 0.340, 0.938, 0.741, 0.906),
         "fashion_mnist": (0.924, 0.652, 0.225, 0.548, 0.991, 0.922, 0.953),

@@ -2,7 +2,7 @@
 
 from tfpurify.evaluation.checks import MEANINGS, flag_names
 from tfpurify.evaluation.intervals import wilson_interval
-from tfpurify.report.study import STUDY_CELLS, pick, rank, study_records
+from tfpurify.report.study import STUDY_SETTINGS, pick, rank, study_records
 from tfpurify.vocabulary import STUDY_EPSILON, display, display_attack
 
 ATTACK_HEADER = (
@@ -132,7 +132,7 @@ def cell_rows(records, dataset, cell, study, shipped=()):
     picked = pick(records, dataset, *cell)
     worst = pick(records, dataset, *cell, attack="worst_case")
     rows = []
-    if picked or worst or cell in STUDY_CELLS:
+    if picked or worst or cell in STUDY_SETTINGS:
         rows.append(attack_row(dataset, cell, picked, study, worst))
     if shipped:
         full = [success_text(pick(shipped, dataset, *cell))]

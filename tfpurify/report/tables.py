@@ -4,7 +4,7 @@ from tfpurify.evaluation.checks import MEANINGS, flag_names
 from tfpurify.evaluation.diagnostics import with_derived_checks
 from tfpurify.report import page
 from tfpurify.report.further_tables import NOTHING, further_tables
-from tfpurify.report.study import NOTES, PURIFIERS, STUDY, STUDY_CELLS, datasets, study_records
+from tfpurify.report.study import NOTES, PURIFIERS, STUDY, STUDY_SETTINGS, datasets, study_records
 from tfpurify.report.table_rows import (
     ATTACK_HEADER,
     MARKS,
@@ -33,7 +33,7 @@ def _clean_table(records, shipped):
     for dataset in datasets(records):
         for purifier in PURIFIERS:
             value, full = (_accuracy(found, dataset, purifier) for found in (records, shipped))
-            is_of_study = purifier == "none" or ("blind", purifier) in STUDY_CELLS
+            is_of_study = purifier == "none" or ("blind", purifier) in STUDY_SETTINGS
             if value is None and full is None and not is_of_study:
                 continue
             cell = ("none", "none") if purifier == "none" else None
