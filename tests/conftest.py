@@ -8,9 +8,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-import ctypes
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -27,15 +24,6 @@ SMALL_SHAPE = (8, 8, 1)
 def pytest_configure(config):
     # absl refuses to give the value of a flag before a command line was parsed.
     flags.FLAGS.mark_as_parsed()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def returned_memory():
-    """Gives the memory of a module's graphs back, so that a test process stays small."""
-    yield
-    keras.backend.clear_session()
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
