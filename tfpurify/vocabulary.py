@@ -49,16 +49,19 @@ SETTING_KEYS = (
     "attack",
     "epsilon",
 )
-RECORD_KEYS = (
-    *SETTING_KEYS,
-    "gradient_mode",
-    "seed",
+RATE_KEYS = (
     "clean_accuracy",
     "purified_clean_accuracy",
     "robust_accuracy",
     "attack_success_rate",
     "attack_success_rate_low",
     "attack_success_rate_high",
+)
+RECORD_KEYS = (
+    *SETTING_KEYS,
+    "gradient_mode",
+    "seed",
+    *RATE_KEYS,
     "checks",
     "wall_seconds",
     "command",

@@ -11,21 +11,13 @@ from tfpurify.evaluation.distances import DISTANCES_FILE, update_distances
 from tfpurify.evaluation.store import replace_lines, same_measurement
 from tfpurify.files import read_json_lines, write_json_lines
 from tfpurify.provenance import command_line, versions
-from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RECORD_KEYS, THREAT_MODELS
+from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RATE_KEYS, RECORD_KEYS, THREAT_MODELS
 
 _CHOICES = {
     "data_source": tuple(source for source in DATA_SOURCES if source != "auto"),
     "gradient_mode": (None, *GRADIENT_MODES, "strongest"),  # several, the worst for each image
     "threat_model": THREAT_MODELS,
 }
-_RATE_KEYS = (
-    "clean_accuracy",
-    "purified_clean_accuracy",
-    "robust_accuracy",
-    "attack_success_rate",
-    "attack_success_rate_low",
-    "attack_success_rate_high",
-)
 _REQUIRED_KEYS = ("dataset", "data_source", "split", "n", "classifier")
 
 
@@ -81,7 +73,7 @@ def _require_record(record, where):
             raise ValueError(f"{where}: `{key}` must be one of {choices}. Received: {record[key]}")
     if record["n"] < 1:
         raise ValueError(f"{where}: `n` must be >= 1. Received: n={record['n']}")
-    for key in _RATE_KEYS:
+    for key in RATE_KEYS:
         if record[key] is not None and not 0 <= record[key] <= 1:
             raise ValueError(f"{where}: `{key}` must be in [0, 1]. Received: {key}={record[key]}")
 
