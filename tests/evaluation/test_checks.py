@@ -190,5 +190,5 @@ def test_what_a_line_leaves_out_is_flagged_whenever_it_was_written(tried, checke
 def test_every_flag_has_a_meaning():
     source = inspect.getsource(checks) + inspect.getsource(diagnostics)
     raised = set(re.findall(r'"([a-z_]+): ', source))
-    raised |= set(comparisons._PAIRED)
+    raised |= set(comparisons.PAIRED)
     assert raised == set(MEANINGS)

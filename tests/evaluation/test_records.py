@@ -75,6 +75,19 @@ def test_records_survive_a_round_trip(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["records.jsonl"]
 
 
+def test_what_records_raise_beside_each_other_is_derived_when_read(tmp_path):
+    path = tmp_path / "records.jsonl"
+    attack = {"attack": "pgd", "epsilon": 0.1, "attack_success_rate": 0.5, "seed": 0}
+    whitebox = make_record(**REQUIRED, **attack, threat_model="whitebox")
+    blind = make_record(**REQUIRED, **{**attack, "attack_success_rate": 0.75}, threat_model="blind")
+    stale = {**blind, "checks": ["whitebox_below_blind: once", "few_images: still"]}
+    write_records(path, [whitebox, stale])
+    stored = [json.loads(line)["checks"] for line in path.read_text().splitlines()]
+    assert stored == [[], ["few_images: still"]]
+    flags = [[flag.partition(":")[0] for flag in record["checks"]] for record in read_records(path)]
+    assert flags == [["whitebox_below_blind", "not_diagnosed"], ["few_images", "not_diagnosed"]]
+
+
 def test_a_refused_record_leaves_the_old_file(tmp_path):
     path = tmp_path / "records.jsonl"
     records = [make_record(**REQUIRED)]

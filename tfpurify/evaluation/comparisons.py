@@ -2,8 +2,8 @@
 
 from tfpurify.vocabulary import ITERATIVE_ATTACKS, MEAN_SQUARED, THREAT_MODELS
 
-# What these checks raise: made anew from the records that stand together.
-_PAIRED = (
+# What these checks raise. Never stored: made from the records that stand together, when read.
+PAIRED = (
     "whitebox_below_blind",
     "whitebox_below_blackbox",
     "blind_below_blackbox",
@@ -173,15 +173,14 @@ def with_pairwise_checks(records):
 
     What a record carries of a comparison that was made before is left out.
     """
-    flagged = [
-        {**record, "checks": [flag for flag in record["checks"] if not _is_paired(flag)]}
-        for record in records
-    ]
+    flagged = [without_flags(record, PAIRED) for record in records]
     for record, flag in compare_records(flagged):
         if flag not in record["checks"]:
             record["checks"].append(flag)
     return flagged
 
 
-def _is_paired(flag):
-    return flag.partition(":")[0] in _PAIRED
+def without_flags(record, names):
+    """Returns a copy of a record without the flags of these names."""
+    kept = [flag for flag in record["checks"] if flag.partition(":")[0] not in names]
+    return {**record, "checks": kept}

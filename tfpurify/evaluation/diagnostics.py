@@ -14,7 +14,7 @@ from tfpurify.evaluation.checks import (
     check_modes,
     check_randomness,
 )
-from tfpurify.evaluation.comparisons import with_pairwise_checks
+from tfpurify.evaluation.comparisons import PAIRED, with_pairwise_checks, without_flags
 from tfpurify.evaluation.store import JSONLines
 from tfpurify.vocabulary import (
     DEFENSE_MODES,
@@ -39,6 +39,8 @@ DIAGNOSTIC_KEYS = (
     "command",
     "versions",
 )
+# Flags that are made when records are read, and not stored with one.
+DERIVED = (*PAIRED, "not_diagnosed")
 _UNDIAGNOSED = "not_diagnosed: no line of attacks.jsonl goes with it"
 _PARTLY = "not_diagnosed: its line of attacks.jsonl says nothing of "
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -98,12 +100,13 @@ def with_derived_checks(records, lines):
         lines: Lines of diagnostics.
     """
     diagnosed = {_identity(line): line for line in lines}
-    found = with_pairwise_checks(records)
-    for record in found:
-        line = diagnosed.get(_identity(record))
-        is_known = line is not None and record["purifier"] in DEFENSE_MODES
+    found = []
+    for stored in with_pairwise_checks(records):
+        line = diagnosed.get(_identity(stored))
+        is_known = line is not None and stored["purifier"] in DEFENSE_MODES
         stale = ("not_diagnosed", "modes_missing") if is_known else ("not_diagnosed",)
-        record["checks"] = [flag for flag in record["checks"] if not flag.startswith(stale)]
+        record = without_flags(stored, stale)
+        found.append(record)
         if not _is_search(record):
             continue
         flags = [_UNDIAGNOSED] if line is None else _flags_of(record, line)

@@ -7,6 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from tfpurify.evaluation.checks import run_checks
+from tfpurify.evaluation.comparisons import without_flags
+from tfpurify.evaluation.diagnostics import (
+    ATTACKS_FILE,
+    DERIVED,
+    read_diagnostics,
+    with_derived_checks,
+)
 from tfpurify.evaluation.distances import DISTANCES_FILE, update_distances
 from tfpurify.evaluation.store import replace_lines, same_measurement
 from tfpurify.files import read_json_lines, write_json_lines
@@ -79,20 +86,30 @@ def _require_record(record, where):
 
 
 def write_records(path, records):
-    """Writes records as JSON lines; the file whole or not at all."""
+    """Writes records as JSON lines; the file whole or not at all.
+
+    Flags that records raise beside each other are left out: `read_records` makes them.
+    """
     records = list(records)
     for index, record in enumerate(records):
         _require_record(record, f"record {index}")
-    write_json_lines(path, records)
+    write_json_lines(path, [without_flags(record, DERIVED) for record in records])
 
 
 def read_records(path):
-    """Reads what `write_records` wrote; a damaged line is an error that names it."""
+    """Reads records, with the flags that they raise beside each other and `attacks.jsonl`.
+
+    Args:
+        path: JSON lines file that `write_records` wrote; `attacks.jsonl` may stand beside it.
+
+    Raises:
+        ValueError: If a line is damaged; names it.
+    """
     records = []
     for where, record in read_json_lines(path):
         _require_record(record, where)
         records.append(record)
-    return records
+    return with_derived_checks(records, read_diagnostics(Path(path).with_name(ATTACKS_FILE)))
 
 
 def update_records(path, records, distances=()):

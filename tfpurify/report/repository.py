@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tfpurify.evaluation.detection import DETECTION_FILE, read_detection
-from tfpurify.evaluation.diagnostics import ATTACKS_FILE, read_diagnostics, with_derived_checks
+from tfpurify.evaluation.diagnostics import ATTACKS_FILE, read_diagnostics
 from tfpurify.evaluation.distances import DISTANCES_FILE, read_distances
 from tfpurify.evaluation.frontier import read_frontier, read_speed
 from tfpurify.files import write_aside
@@ -40,34 +40,23 @@ def readme_with_results(text, records, distances=()):
     return f"{before}{_START}\n{table}\n{_END}{after}"
 
 
-def _differs(file, source):
-    print(
-        f"error: the results in {file} are not those of {source}; "
-        "python -m tfpurify.report writes them",
-        file=sys.stderr,
-    )
-    return 1
-
-
 def update_readme(readme, records_path, is_check=False):
     """Writes a README's overview, the zoo's RESULTS.md with all tables, its figure and its cards.
 
     Args:
         readme: File whose results are updated.
-        records_path: JSON lines file with the records, which get the flags that they raise beside
-            each other now. The figure, `rates.png`, stands in its
+        records_path: JSON lines file with the records. The figure, `rates.png`, stands in its
             folder, and the cards of the models there, `NAME.md` each.
         is_check: Whether to compare, and change nothing.
 
     Returns:
         The exit status: 1 if something differs from the records.
     """
-    from tfpurify.evaluation.records import read_records, write_records
+    from tfpurify.evaluation.records import read_records
 
     readme, folder = Path(readme), Path(records_path).parent
     beside = read_beside(records_path)
-    stored = read_records(records_path)
-    found = with_derived_checks(stored, beside.diagnostics)
+    found = read_records(records_path)
     text = readme.read_text(encoding="utf-8")
     texts = {
         readme: readme_with_results(text, found, beside.distances),
@@ -79,16 +68,17 @@ def update_readme(readme, records_path, is_check=False):
         for file, expected in texts.items()
         if not file.exists() or file.read_text(encoding="utf-8") != expected
     }
-    if found != stored:
-        if is_check:
-            return _differs(records_path, "its own lines and attacks.jsonl")
-        write_records(records_path, found)
     figure, digest = folder / RATES, hashlib.sha256(Path(records_path).read_bytes()).hexdigest()
     if not figure.exists() or origin_of(figure) != digest:
         writers[figure] = functools.partial(figure_rates, found, figure, digest)
     for file, write in writers.items():
         if is_check:
-            return _differs(file, records_path)
+            print(
+                f"error: the results in {file} are not those of {records_path}; "
+                "python -m tfpurify.report writes them",
+                file=sys.stderr,
+            )
+            return 1
         write()
     return 0
 
