@@ -8,6 +8,7 @@ import importlib
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AdaptedClassifier": "tfpurify.models.adapted_classifier",
     "AdvGAN": "tfpurify.attacks.advgan",
     "AdversarialPuVAE": "tfpurify.purifiers.adversarial_puvae",
     "Classifier": "tfpurify.models.classifiers",
@@ -26,6 +27,7 @@ _PUBLIC = {
     "Purifier": "tfpurify.purifiers.base",
     "RandomNoise": "tfpurify.attacks.noise",
     "WorstCase": "tfpurify.attacks.worst_case",
+    "as_classifier": "tfpurify.models.adapted_classifier",
     "build_classifier": "tfpurify.models.classifiers",
     "evaluate": "tfpurify.evaluation.rates",
     "export_classifier": "tfpurify.serving.saved_model",

@@ -1,5 +1,7 @@
 """What an argument must be, refused in one form of words: "`x` must be .... Received: x=..."."""
 
+import numbers
+
 
 def require_one_of(choices, **arguments):
     """Refuses arguments that are none of the choices.
@@ -56,7 +58,7 @@ def require_target_class(target_class, num_classes=None):
     """
     if target_class is None:
         return
-    is_int = isinstance(target_class, int) and not isinstance(target_class, bool)
+    is_int = isinstance(target_class, numbers.Integral) and not isinstance(target_class, bool)
     if not is_int or target_class < 0:
         raise ValueError(
             f"`target_class` must be an int >= 0 or None. Received: target_class={target_class!r}"
