@@ -134,7 +134,8 @@ def test_successes_are_counted_among_what_was_right_before(batch):
         wrong = tf.logical_and(changed, tf.range(8) < 2)
         return tf.one_hot(tf.where(wrong, 7, 0), 10)
 
-    logs = make_advgan(fooled_on_the_first_two).test_step((images, labels))
+    advgan = make_advgan(always_zero, evaluation_target=fooled_on_the_first_two)
+    logs = advgan.test_step((images, labels))
     np.testing.assert_allclose(logs["robust_accuracy"], 4 / 8)
     np.testing.assert_allclose(logs["attack_success_rate"], 2 / 6, rtol=1e-6)
 
@@ -149,7 +150,8 @@ def test_a_targeted_success_is_the_target_class_where_it_was_not_before(batch):
         return tf.one_hot(tf.where(changed, tf.constant([7, 7, 2, 0, 7, 1, 7, 5]), before), 10)
 
     # Labels 7 do not count, nor does the clean error; class 2 is an error but not the one wanted.
-    logs = make_advgan(target, target_class=7).test_step((images, labels))
+    advgan = make_advgan(always_zero, evaluation_target=target, target_class=7)
+    logs = advgan.test_step((images, labels))
     np.testing.assert_allclose(logs["attack_success_rate"], 2 / 5, rtol=1e-6)
     np.testing.assert_allclose(logs["robust_accuracy"], 3 / 8)
 

@@ -104,7 +104,7 @@ def test_a_targeted_success_is_the_target_class_where_it_was_not_before():
 def test_an_error_that_is_not_the_target_class_is_no_targeted_success():
     def three_classes(images):
         mean = tf.reduce_mean(images, axis=(1, 2, 3))
-        return tf.one_hot(tf.cast(mean * 3, tf.int32), 3)
+        return 2.0 * tf.one_hot(tf.cast(mean * 3, tf.int32), 3)
 
     data = batch([0.1, 0.2, 0.5], [0, 0, 1])  # under attack classes 1, 1 and 2
     attack = {"attack": lambda x, y: x + 0.25, "epsilon": 0.3}

@@ -5,11 +5,13 @@ import tensorflow as tf
 from keras import ops
 
 from tfpurify.arguments import require_epsilon, require_one_of, require_target_class
+from tfpurify.attacks.dead_gradient import gradient_norms
 from tfpurify.attacks.perturbation_generator import PerturbationGenerator
 from tfpurify.data.loading import validate_if_eager
 from tfpurify.models import losses
-from tfpurify.models.base import AdversarialModel, freeze
+from tfpurify.models.base import AdversarialModel, freeze, missing_model
 from tfpurify.models.layers import instance_normalization, strided_discriminator_layers
+from tfpurify.models.logits import require_logits
 from tfpurify.models.replicas import apply_mean
 from tfpurify.vocabulary import ADVERSARIAL_LOSSES, GAN_LOSSES
 
@@ -23,8 +25,8 @@ class AdvGAN(AdversarialModel):
 
     Args:
         image_shape: `(height, width, channels)`.
-        target: Any callable images -> logits. A Keras model is frozen (`trainable` is set to False)
-            and saved with the attack; any other callable has to be set again after loading.
+        target: Any callable images -> logits. A Keras model is frozen (`trainable` is set to
+            False); a saved attack names it and does not hold it.
         evaluation_target: What `evaluate` counts successes on, if not `target`: the black box
             behind a surrogate. A target whose logits are softened for the gradient's sake has a
             method `exact_logits(images)`, and successes are counted on that.
@@ -54,6 +56,8 @@ class AdvGAN(AdversarialModel):
     is there, and clean errors are no successes.
     """
 
+    borrowed = ("target", "evaluation_target")
+
     def __init__(
         self,
         image_shape,
@@ -82,7 +86,7 @@ class AdvGAN(AdversarialModel):
         self.evaluation_target = evaluation_target
         freeze(target, evaluation_target)
         self.epsilon = epsilon
-        self.target_class = target_class
+        self.target_class = None if target_class is None else int(target_class)
         self.adversarial_loss = adversarial_loss
         self.gan_loss = gan_loss
         self.alpha = alpha
@@ -125,10 +129,16 @@ class AdvGAN(AdversarialModel):
         # Keras picks XLA where there is a GPU, and XLA drops assertions: a dead target would pass.
         options = {"jit_compile": False, **kwargs}
         super().compile(generator_optimizer, discriminator_optimizer, **options)
+        if self.target is not None:
+            require_logits(self.target, self.image_shape)
 
     def call(self, images, labels=None, training=False):
         validate_if_eager(images, self.image_shape)
         return self._add(images, self.perturb(images, training=training))
+
+    def gradient_norms(self, images, labels):
+        """Returns the norms `(batch,)` of the target's gradient; None where it has no target."""
+        return None if self.target is None else gradient_norms(self.target, images, labels)
 
     def perturb(self, images, training=False):
         """Returns perturbations within [-epsilon, epsilon], before they are clipped."""
@@ -157,7 +167,9 @@ class AdvGAN(AdversarialModel):
     def train_step(self, data):
         images, labels = data
         if self.target is None:
-            raise ValueError("Training an AdvGAN needs a `target`. Received: target=None")
+            raise ValueError(
+                f"Training an AdvGAN needs a `target`. {missing_model(self, 'target')}"
+            )
         with tf.GradientTape() as tape:
             perturbation = self.perturb(images, training=True)
             adversarial_images = self._add(images, perturbation)

@@ -19,8 +19,9 @@ except ImportError as error:
     ) from error
 
 from tfpurify.arguments import require_at_least, require_epsilon, require_one_of
-from tfpurify.attacks.dead_gradient import where_it_dies
+from tfpurify.attacks.dead_gradient import gradient_norms, where_it_dies
 from tfpurify.data.loading import validate_images
+from tfpurify.models.logits import require_logits
 from tfpurify.models.losses import UNSATURATED, margin_loss
 from tfpurify.models.tracing import trace_images
 from tfpurify.vocabulary import ART_ATTACKS, SURROGATE_MODES
@@ -30,6 +31,7 @@ class _TargetClassifier(TensorFlowV2Classifier):
     """ART's classifier of one of our targets; a dead gradient is an error, not a failed attack."""
 
     def __init__(self, target, image_shape, num_classes=None, loss=None):
+        require_logits(target, image_shape)
         model = _as_art_model(target, image_shape)
         if num_classes is None:
             num_classes = model(np.zeros((1, *image_shape), np.float32)).shape[-1]
@@ -40,7 +42,7 @@ class _TargetClassifier(TensorFlowV2Classifier):
             loss_object=loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             clip_values=(0.0, 1.0),
         )
-        self._target = target
+        self.target = target
         is_surrogate = getattr(target, "gradient_mode", None) in SURROGATE_MODES
         self._judge = model
         if is_surrogate:
@@ -75,7 +77,7 @@ class _TargetClassifier(TensorFlowV2Classifier):
 
     def _dead(self, words, x, y):
         labels = np.argmax(y, axis=1) if np.ndim(y) == 2 else y
-        return f"The gradient must {words}; it died {where_it_dies(self._target, x, labels)}"
+        return f"The gradient must {words}; it died {where_it_dies(self.target, x, labels)}"
 
 
 class _DifferenceOfLogitsRatio(keras.losses.Loss):
@@ -160,6 +162,12 @@ class ARTAttack:
             return attacked.astype(np.float32)
         low, high = np.maximum(images - self.epsilon, 0.0), np.minimum(images + self.epsilon, 1.0)
         return np.clip(attacked, low, high).astype(np.float32)
+
+    def gradient_norms(self, images, labels):
+        """Returns the norms `(batch,)` of the target's gradient; None if it climbs none."""
+        if self.name in ("square", "hopskipjump"):
+            return None
+        return gradient_norms(self._classifier.target, images, labels)
 
 
 def _make(name, classifier, epsilon, num_steps, num_restarts):

@@ -3,6 +3,7 @@
 import contextlib
 import re
 
+import numpy as np
 import tensorflow as tf
 
 from tfpurify.models.losses import UNSATURATED, margin_loss
@@ -29,6 +30,28 @@ def explain_dead_gradient(target, images, labels):
             raise
         place = where_it_dies(target, images, labels)
         raise ValueError(f"{message.group().strip()}; it died {place}") from error
+
+
+def gradient_norms(target, images, labels):
+    """Returns the L2 norms of the margin's gradient at each image, `(batch,)`.
+
+    A gradient counts as 0 where the margin, followed along it from one end of [0, 1] to the other
+    in every pixel, would change by less than float32 rounds the logits: its signs are noise.
+
+    Args: as for `where_it_dies`.
+    """
+    images = tf.convert_to_tensor(images)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        logits = tf.cast(target(images), tf.float32)
+        margin = margin_loss(logits, tf.cast(labels, tf.int64), kappa=UNSATURATED)
+    gradient = tape.gradient(margin, images)
+    if gradient is None:
+        return np.zeros(len(images), np.float32)
+    change = tf.reduce_sum(tf.abs(gradient), axis=(1, 2, 3))
+    rounding = tf.reduce_max(tf.abs(logits), axis=1) * np.finfo(np.float32).eps
+    norms = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3)))
+    return tf.where(change <= rounding, 0.0, norms).numpy()
 
 
 def where_it_dies(target, images, labels):

@@ -80,6 +80,8 @@ class DynamicAdvGAN(AdvGAN):
     Source: Xiao et al. 2018, section 4.2, dynamic distillation.
     """
 
+    borrowed = ("black_box", "evaluation_target")  # the surrogate is its own
+
     def __init__(self, image_shape, surrogate=None, black_box=None, **kwargs):
         super().__init__(image_shape, target=surrogate, evaluation_target=black_box, **kwargs)
         if surrogate is not None:
@@ -89,7 +91,7 @@ class DynamicAdvGAN(AdvGAN):
     def compile(self, generator_optimizer, discriminator_optimizer, surrogate_optimizer, **kwargs):
         """As for `AdvGAN`, with one more optimizer for the surrogate."""
         super().compile(generator_optimizer, discriminator_optimizer, **kwargs)
-        self.surrogate_optimizer = surrogate_optimizer
+        self.surrogate_optimizer = keras.optimizers.get(surrogate_optimizer)
         self.surrogate_optimizer.build(self.target.trainable_variables)
 
     def get_compile_config(self):

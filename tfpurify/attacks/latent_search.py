@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpurify.arguments import require_above_zero, require_at_least
-from tfpurify.attacks.dead_gradient import explain_dead_gradient
+from tfpurify.attacks.dead_gradient import explain_dead_gradient, gradient_norms
 from tfpurify.data.loading import validate_images
 from tfpurify.models.losses import UNSATURATED, margin_loss, projection_error, require_gradient
 
@@ -69,6 +69,10 @@ class LatentSearch:
         images = tf.convert_to_tensor(images)
         with explain_dead_gradient(self.target, images, labels):
             return self._search(images, tf.cast(labels, tf.int64), self.project(images))
+
+    def gradient_norms(self, images, labels):
+        """Returns the norms `(batch,)` of the classifier's gradient; 0 where it is dead."""
+        return gradient_norms(self.target, images, labels)
 
     def _descend(self, images, labels, z):
         def look(z):

@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfpurify.arguments import require_above_zero, require_at_least, require_epsilon
-from tfpurify.attacks.dead_gradient import explain_dead_gradient
+from tfpurify.attacks.dead_gradient import explain_dead_gradient, gradient_norms
 from tfpurify.data.loading import validate_images
+from tfpurify.models.logits import require_logits
 from tfpurify.models.losses import UNSATURATED, margin_loss, require_gradient
 from tfpurify.vocabulary import SURROGATE_MODES
 
@@ -83,6 +84,7 @@ class PGD:
     def __call__(self, images, labels):
         """Attacks images (B, H, W, C) in [0, 1] with true labels (B,); returns images alike."""
         validate_images(images, np.shape(images)[-3:])
+        require_logits(self.target, images.shape[1:])
         if self._search is None or self._search.input_signature[0].shape[1:] != images.shape[1:]:
             # With an open batch size a last, partial batch costs no second trace.
             signature = (
@@ -92,6 +94,10 @@ class PGD:
             self._search = tf.function(self._descend, signature, autograph=False)
         with explain_dead_gradient(self.target, images, labels):
             return self._search(tf.convert_to_tensor(images), tf.cast(labels, tf.int64))
+
+    def gradient_norms(self, images, labels):
+        """Returns the norms `(batch,)` of the gradient that it begins with; 0 where it is dead."""
+        return gradient_norms(self.target, images, labels)
 
     def _descend(self, images, labels):
         low = tf.maximum(images - self.epsilon, 0.0)

@@ -6,6 +6,12 @@ import tensorflow as tf
 from tfpurify.models.losses import UNSATURATED, margin_loss
 
 
+def norms_of(attack, images, labels):
+    """Returns the norms `(batch,)` of the gradient that an attack climbs, or None."""
+    norms = getattr(attack, "gradient_norms", None)
+    return None if norms is None else norms(images, labels)
+
+
 class WorstCase:
     """Runs attacks in turn, each on the images that none before it has fooled the target with.
 
@@ -50,6 +56,12 @@ class WorstCase:
             worst[left[is_lower]], margins[left[is_lower]] = found[is_lower], new[is_lower]
             self.successes[name] += int((new <= 0).sum())
         return worst
+
+    def gradient_norms(self, images, labels):
+        """Returns the greatest norms `(batch,)` among its attacks that climb; None without one."""
+        found = [norms_of(attack, images, labels) for attack in self.attacks.values()]
+        found = [norms for norms in found if norms is not None]
+        return np.max(found, axis=0) if found else None
 
     def _margins(self, images, labels):
         logits = self.target(tf.convert_to_tensor(images))

@@ -84,11 +84,24 @@ def check_gradient_norms(norms, share=0.10):
         norms: L2 norms of the gradient at each image, `(n,)`, of one gradient mode.
         share: In [0, 1).
     """
-    norms = np.asarray(norms)
-    dead = int(np.sum(~(np.isfinite(norms) & (norms > 0))))
+    dead = round(dead_share(norms) * len(norms))
     if dead <= share * len(norms):
         return None
     return f"dead_gradient: zero or not finite at {dead} of {len(norms)} images"
+
+
+def dead_share(norms):
+    """Returns the share of gradients `(n,)` whose norm is zero or not finite."""
+    norms = np.asarray(norms)
+    return float(np.mean(~(np.isfinite(norms) & (norms > 0))))
+
+
+def check_gradients_alive(evaluation, share=0.10):
+    """Flags an attack whose gradient is dead for more than a `share` of the images."""
+    dead = evaluation.get("dead_gradient")
+    if dead is None or dead <= share:
+        return None
+    return f"dead_gradient: zero, not finite or below rounding at {dead:.0%} of the images"
 
 
 def check_converged(fooled_by_more, n, share=0.02):
@@ -159,6 +172,7 @@ def run_checks(evaluation):
         check_attack_moved,
         check_budget_used,
         check_interval_width,
+        check_gradients_alive,
     )
     flags = [flag for check in checks if (flag := check(evaluation)) is not None]
     for flag in flags:

@@ -11,14 +11,19 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tfpurify.arguments import require_target_class
+from tfpurify.attacks.worst_case import norms_of
 from tfpurify.data.loading import validate_images
+from tfpurify.evaluation.checks import dead_share
 from tfpurify.evaluation.intervals import wilson_interval
+from tfpurify.models.logits import refuse_probabilities
 from tfpurify.vocabulary import SURROGATE_MODES
 
 # Rounding of x + epsilon * tanh(.) in float32, with room to spare.
 _TOLERANCE = 1e-6
+_GRADIENTS = 100  # images whose gradients are looked at
 
 
 def evaluate(
@@ -37,7 +42,8 @@ def evaluate(
     kept between batches, so memory does not grow with the data.
 
     Args:
-        batches: Iterable of `(images, labels)`; images (B, H, W, C) in [0, 1], labels (B,) int.
+        batches: Iterable of `(images, labels)`; images (B, H, W, C) in [0, 1], or uint8 in
+            [0, 255]; labels (B,) or (B, 1), integers.
         classifier: The bare classifier, images -> logits. A Keras model or any callable.
         purifier: Optional, images -> images. A Keras model or any callable.
         attack: Optional, `attack(images, labels)` -> adversarial images.
@@ -53,7 +59,10 @@ def evaluate(
         A dict: `n`; `clean_accuracy`; `purified_clean_accuracy` (None without a purifier);
         `correct_without_attack`, the target's count; `robust_accuracy`, `attack_success_rate` with
         its 95 % Wilson interval `_low` and `_high`, `epsilon` and `max_perturbation` (None without
-        an attack, and the success rate also when no image counts for it); `wall_seconds`.
+        an attack, and the success rate also when no image counts for it); `dead_gradient`, the
+        share of images at which the gradient that the attack climbs is zero, not finite or below
+        float32's noise, of the first hundred (None if it climbs none); `wall_seconds`. More than a
+        tenth is a warning and a flag of `make_record`: the attack could not work there.
 
     Raises:
         ValueError: If there are no images; if a part is in a surrogate mode or the classifier is
@@ -71,7 +80,7 @@ def evaluate(
         raise ValueError(f"`norm` must be one of {list(_SIZES)}. Received: norm={norm!r}")
     started = time.perf_counter()
     classify, purify = _compiled(classifier), _compiled(purifier)
-    counts, max_perturbation = collections.Counter(), 0.0
+    counts, max_perturbation, norms = collections.Counter(), 0.0, []
     for raw_images, raw_labels in batches:
         images, labels = _require_batch(raw_images, raw_labels)
         before = _predict(classify, None, images, labels, "clean", target_class)
@@ -81,6 +90,9 @@ def evaluate(
         counts.update(n=len(labels), clean=clean.sum(), plain=plain.sum())
         if attack is not None:
             adversarial = tf.convert_to_tensor(attack(images, labels))
+            left = _GRADIENTS - len(norms)
+            found = norms_of(attack, images[:left], labels[:left]) if left > 0 else None
+            norms.extend([] if found is None else found)
             size = _perturbation(images, adversarial, epsilon, norm)
             max_perturbation = max(max_perturbation, size)
             after = _predict(classify, purify, adversarial, labels, "adversarial", target_class)
@@ -97,6 +109,7 @@ def evaluate(
         **_rates(counts, purified=purifier is not None, attacked=attack is not None),
         "epsilon": None if attack is None else float(epsilon),
         "max_perturbation": None if attack is None else max_perturbation,
+        "dead_gradient": dead_share(norms) if norms else None,
         "wall_seconds": time.perf_counter() - started,
     }
 
@@ -139,14 +152,25 @@ def _compiled(model):
 
 
 def _require_batch(images, labels):
-    validate_images(images, np.shape(images)[-3:])
-    images, labels = tf.convert_to_tensor(images), np.asarray(labels)
+    images, labels = _as_float32(np.asarray(images)), np.asarray(labels)
+    validate_images(images, images.shape[-3:])
+    images = tf.convert_to_tensor(images)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"labels must be {len(images)} integers. "
             f"Received: shape={labels.shape}, dtype={labels.dtype}"
         )
     return images, labels
+
+
+def _as_float32(images):
+    """Returns images in [0, 1] as float32, and uint8 ones divided by 255, which it says once."""
+    if images.dtype == np.uint8:
+        logging.log_first_n(logging.INFO, "uint8 images: divided by 255", 1)
+        return images.astype(np.float32) / 255.0
+    return images.astype(np.float32) if images.dtype in (np.float64, np.float16) else images
 
 
 def _require_like(images, expected, name):
@@ -189,6 +213,7 @@ def _predict(classify, purify, images, labels, kind, target_class):
         inputs = tf.convert_to_tensor(purify(images))
         _require_like(inputs, images, f"purified {kind} images")
     logits = tf.cast(classify(inputs), tf.float32).numpy()
+    refuse_probabilities(logits)
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ValueError(
             f"logits must have shape ({len(labels)}, num_classes). Received: shape={logits.shape}"

@@ -1,12 +1,16 @@
 """What our models have in common: how they are saved, shipped, frozen, and trained in pairs."""
 
+import hashlib
 import inspect
 import itertools
 
 import keras
+import numpy as np
 
 import tfpurify
 from tfpurify.models import zoo
+
+_REFERENCE_KEYS = ("name", "path", "sha256")
 
 
 def freeze(*models):
@@ -24,21 +28,54 @@ def freeze(*models):
 class Configured:
     """Gives a model a configuration: the arguments of its `__init__`, which it keeps as attributes.
 
-    An argument that is a model is saved along. A callable that is none comes back as None.
+    An argument that is a model is saved along. A callable that is none comes back as None, and so
+    does what the class borrows: of that the file holds the name, the path and the digest alone.
+
+    Attributes:
+        borrowed: Names of the arguments that are somebody else's models.
+        references: After loading: name of a borrowed model -> its `name`, `path` and `sha256`.
     """
+
+    borrowed = ()
+
+    def __setattr__(self, name, value):
+        if name in self.borrowed:
+            object.__setattr__(self, name, value)  # so that Keras does not count its weights
+        else:
+            super().__setattr__(name, value)
+
+    def __dir__(self):
+        # What this lists is what Keras saves the weights of.
+        return [name for name in super().__dir__() if name not in self.borrowed]
 
     def get_config(self):
         arguments = {name: _as_saved(getattr(self, name)) for name in _argument_names(type(self))}
+        for name in self.borrowed:
+            found = reference_to(getattr(self, name)) or self._kept_references().get(name)
+            if name in arguments:
+                arguments[name] = found
         return {**super().get_config(), **arguments}
+
+    def _kept_references(self):
+        return getattr(self, "references", {})
 
     @classmethod
     def from_config(cls, config):
+        found = {name: config.get(name) for name in (*_argument_names(cls), *cls.borrowed)}
+        found = {name: value for name, value in found.items() if isinstance(value, dict)}
+        borrowed = {name: value for name, value in found.items() if name in cls.borrowed}
         models = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in _argument_names(cls)
-            if isinstance(config.get(name), dict)
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in found.items()
+            if name not in borrowed
         }
-        return super().from_config({**config, **models})
+        model = super().from_config({**config, **models, **dict.fromkeys(borrowed)})
+        # Older files hold the whole model; it has the same name.
+        model.references = {
+            name: {key: value.get(key, value.get("config", {}).get(key)) for key in _REFERENCE_KEYS}
+            for name, value in borrowed.items()
+        }
+        return model
 
 
 def _argument_names(cls):
@@ -51,6 +88,39 @@ def _argument_names(cls):
     arguments = itertools.chain.from_iterable(signatures)
     names = [one.name for one in arguments if one.kind is one.POSITIONAL_OR_KEYWORD]
     return dict.fromkeys(name for name in names if name != "self")
+
+
+def reference_to(model):
+    """Returns what a file says of a Keras model that it does not hold; None of anything else.
+
+    That is its `name`, the `path` of the file that it came from, if it is known, and the `sha256`
+    of its weights.
+    """
+    if not isinstance(model, keras.Layer):
+        return None
+    if hasattr(model, "reference"):
+        return dict(model.reference)
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return {
+        "name": model.name,
+        "path": getattr(model, "source_file", None),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def missing_model(model, name):
+    """Returns the words for an error: what a loaded model needs that its file only names."""
+    reference = model.references.get(name) if hasattr(model, "references") else None
+    if reference is None:
+        return f"Received: {name}=None"
+    place = f" from {reference['path']}" if reference["path"] else ""
+    digest = f", sha256 {reference['sha256']}" if reference["sha256"] else ""
+    return (
+        f"Its file names it and does not hold it: load {reference['name']}{place}{digest}, and set "
+        f"`model.{name}`. Received: {name}=None"
+    )
 
 
 def _as_saved(value):
@@ -128,10 +198,16 @@ class AdversarialModel(Pretrained, Configured, keras.Model):
     """Base of the models whose `generator` and `discriminator` have an optimizer each."""
 
     def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
-        """Takes one optimizer each and builds both, so that a restore finds their variables."""
+        """Takes one optimizer each and builds both, so that a restore finds their variables.
+
+        Args:
+            generator_optimizer: An optimizer, or what `keras.optimizers.get` makes one of.
+            discriminator_optimizer: The same; another one.
+            **kwargs: Of `keras.Model.compile`.
+        """
         super().compile(**{"optimizer": None, **kwargs})
-        self.generator_optimizer = generator_optimizer
-        self.discriminator_optimizer = discriminator_optimizer
+        self.generator_optimizer = keras.optimizers.get(generator_optimizer)
+        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 

@@ -26,7 +26,7 @@ MOVED = {
     "tfpurify.purified_classifier": "tfpurify.purifiers.purified_classifier",
 }
 # Layers that hold Python code, or that read what they compute from another file.
-_CODE_CARRIERS = frozenset(
+CODE_CARRIERS = frozenset(
     {"__lambda__", "Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 )
 
@@ -122,7 +122,7 @@ def check_config(config, path):
             _import_own(MOVED.get(module, module), path)
         elif not (_KERAS_MODULES.fullmatch(module) or registered):
             raise ValueError(f"{path} names a foreign class and is refused: {module}.{class_name}")
-        if class_name in _CODE_CARRIERS:
+        if class_name in CODE_CARRIERS:
             raise ValueError(f"{path} may hold code and is refused: {module}.{class_name}")
     for item in config.values():
         check_config(item, path)

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfpurify.models.logits import logits_of
+
 
 def trace_images(function, image_shape):
     """Returns a function of images as one graph.
@@ -25,6 +27,6 @@ def trace_classifier(classifier, purifier=None):
     def classify(images):
         if purifier is not None:
             images = purifier(images, training=False)
-        return classifier(images, training=False)
+        return logits_of(classifier, images)
 
     return trace_images(classify, classifier.image_shape)

@@ -9,6 +9,7 @@ from keras import layers, ops
 from tfpurify.arguments import require_above_zero, require_at_least, require_epsilon
 from tfpurify.models import losses
 from tfpurify.models.layers import BatchNormalization
+from tfpurify.models.logits import logits_of
 from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.base import selection_logits
 from tfpurify.purifiers.puvae import PuVAE
@@ -146,18 +147,18 @@ class AdversarialPuVAE(PuVAE):
         """
         images, labels = data
 
-        def attack(logits_of):
-            return self._attack(images, labels, self.epsilon, _VALIDATION_STEPS, 0, logits_of)
+        def attack(climbed):
+            return self._attack(images, labels, self.epsilon, _VALIDATION_STEPS, 0, climbed)
 
         def logits(inputs):
-            return self.classifier(self(inputs), training=False)
+            return logits_of(self.classifier, self(inputs))
 
         def is_right(inputs):
             return ops.argmax(logits(inputs), axis=-1) == ops.cast(labels, "int32")
 
         holds = True
-        for logits_of in (self._choice, self._classification)[: 1 + self.attacks_classifier]:
-            attacked = attack(logits_of)
+        for climbed in (self._choice, self._classification)[: 1 + self.attacks_classifier]:
+            attacked = attack(climbed)
             holds &= is_right(attacked)
         step_losses = self._adversarial_losses(images, attacked, labels, 0.0, training=False)
         logs = self._update_trackers(step_losses)
@@ -173,7 +174,7 @@ class AdversarialPuVAE(PuVAE):
         """Returns the weighted sum and its four parts, each averaged over the batch."""
         features = self.encode_features(attacked, training)
         reconstructions, z_mean, z_stddev = self._reconstruct(features, labels, noise)
-        logits = self.classifier(reconstructions, training=False)
+        logits = logits_of(self.classifier, reconstructions)
         scores = self._scores(attacked, self._candidates(features))
         parts = {
             "reconstruction_loss": ops.mean(losses.reconstruction_loss(images, reconstructions)),
@@ -194,9 +195,9 @@ class AdversarialPuVAE(PuVAE):
 
     def _classification(self, images, labels):
         reconstructions, _, _ = self.reconstruct(images, labels, 0.0)
-        return self.classifier(reconstructions, training=False)
+        return logits_of(self.classifier, reconstructions)
 
-    def _attack(self, images, labels, epsilon, num_steps, seed, logits_of):
+    def _attack(self, images, labels, epsilon, num_steps, seed, climbed):
         """Returns images attacked from a random start.
 
         Args:
@@ -205,7 +206,7 @@ class AdversarialPuVAE(PuVAE):
             epsilon: L-inf bound.
             num_steps: Of the attack.
             seed: Of its start.
-            logits_of: Function of images and labels -> logits, whose margin falls.
+            climbed: Function of images and labels -> logits, whose margin falls.
         """
         low, high = ops.maximum(images - epsilon, 0.0), ops.minimum(images + epsilon, 1.0)
         seed = tf.random.fold_in([self.seed, 3], tf.cast(seed, "int32"))
@@ -214,7 +215,7 @@ class AdversarialPuVAE(PuVAE):
         def move(step, attacked):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(attacked)
-                logits = logits_of(attacked, labels)
+                logits = climbed(attacked, labels)
                 margin = ops.sum(losses.margin_loss(logits, labels, losses.UNSATURATED))
             gradient = losses.require_gradient(tape.gradient(margin, attacked), "the purifier")
             attacked = attacked - 2.5 * epsilon / num_steps * ops.sign(gradient)

@@ -16,6 +16,7 @@ except ImportError as error:
     ) from error
 
 from tfpurify.data.loading import validate_if_eager
+from tfpurify.models.image_scale import ImageScale
 from tfpurify.purifiers.base import Purifier
 from tfpurify.purifiers.purified_classifier import PurifiedClassifier
 from tfpurify.vocabulary import BASELINES, SURROGATE_MODES
@@ -30,16 +31,24 @@ class PurifierPreprocessor(PreprocessorTensorFlowV2):
             `soft` and `selection` make logits: attack `as_art_classifier` of such a target instead.
         apply_fit: Whether ART purifies what it trains on.
         apply_predict: Whether it purifies what it classifies.
+        clip_values: `(low, high)` of the images, those of ART's classifier.
 
-    Inputs: images `(batch, height, width, channels)`, float32 in [0, 1].
+    Inputs: images `(batch, height, width, channels)`, float32 in `clip_values`.
 
     Raises:
         ValueError: If the mode is another, or does not fit the purifier.
     """
 
-    params = ["gradient_mode"]
+    params = ["gradient_mode", "clip_values"]
 
-    def __init__(self, purifier, gradient_mode="exact", apply_fit=False, apply_predict=True):
+    def __init__(
+        self,
+        purifier,
+        gradient_mode="exact",
+        apply_fit=False,
+        apply_predict=True,
+        clip_values=(0.0, 1.0),
+    ):
         super().__init__(is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
         if gradient_mode in SURROGATE_MODES:
             raise ValueError(
@@ -53,6 +62,7 @@ class PurifierPreprocessor(PreprocessorTensorFlowV2):
         )
         self.purifier = purifier
         self.gradient_mode = gradient_mode
+        self.clip_values = ImageScale(clip_values).image_range
 
     def forward(self, x, y=None):
         """Returns the purified images, with the gradient of the mode, and the labels as they came.
@@ -60,7 +70,12 @@ class PurifierPreprocessor(PreprocessorTensorFlowV2):
         ART takes its gradients through this and not through `estimate_forward`, which does the
         same.
         """
-        return self._purified(x), y
+        low, high = self.clip_values
+        if (low, high) == (0.0, 1.0):
+            return self._purified(x), y
+        # Rounding may leave [0, 1], and ART's own arrays may be float64.
+        images = tf.clip_by_value((tf.cast(x, tf.float32) - low) / (high - low), 0.0, 1.0)
+        return self._purified(images) * (high - low) + low, y
 
 
 class ARTPurifier(Purifier):

@@ -7,6 +7,7 @@ from keras import ops
 from tfpurify.arguments import require_above_zero
 from tfpurify.data.loading import validate_if_eager
 from tfpurify.models.base import Configured
+from tfpurify.models.logits import logits_of
 from tfpurify.models.losses import projection_error
 
 # What an error of twice the detector's threshold costs an attacker, beside the margin of logits.
@@ -127,7 +128,7 @@ def soft_logits(images, candidates, classifier, temperature=0.005, count=None):
     if count is not None:
         candidates = nearest_candidates(images, candidates, count)
     weights = soft_min_weights(images, candidates, temperature)
-    logits = classifier(ops.reshape(candidates, (-1, *images.shape[1:])), training=False)
+    logits = logits_of(classifier, ops.reshape(candidates, (-1, *images.shape[1:])))
     logits = ops.reshape(logits, (-1, candidates.shape[1], logits.shape[-1]))
     return ops.sum(ops.expand_dims(weights, -1) * logits, axis=1)
 

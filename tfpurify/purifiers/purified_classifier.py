@@ -8,6 +8,7 @@ from tfpurify.data.loading import validate_if_eager
 from tfpurify.data.specs import get_spec
 from tfpurify.models.base import Configured, freeze, require_preset
 from tfpurify.models.classifiers import Classifier
+from tfpurify.models.logits import logits_of
 from tfpurify.purifiers.base import (
     CandidatePurifier,
     identity_backward,
@@ -122,13 +123,13 @@ class PurifiedClassifier(Configured, keras.Model):
 
     def build(self, input_shape=None):
         for part in (self.purifier, self.classifier):
-            if not part.built:
+            if not getattr(part, "built", True):
                 part.build((None, *self.image_shape))
         self.built = True
 
     def exact_logits(self, images):
         """Returns what the classifier says of the purified images, whatever the gradient mode."""
-        return self.classifier(self.purifier(images), training=False)
+        return logits_of(self.classifier, self.purifier(images))
 
     def call(self, images, training=False):
         validate_if_eager(images, self.image_shape)
@@ -136,7 +137,7 @@ class PurifiedClassifier(Configured, keras.Model):
             is_truncated = self.gradient_mode == "truncated"
             options = {"last_steps": self.truncated_steps} if is_truncated else {}
             purified_images = self.purifier.differentiable(images, **options)
-            return self.classifier(purified_images, training=False)
+            return logits_of(self.classifier, purified_images)
         if self.gradient_mode == "soft":
             candidates = self.purifier.candidates(images)
             mixture = (self.temperature, self.soft_candidates)
@@ -149,5 +150,5 @@ class PurifiedClassifier(Configured, keras.Model):
         if self.gradient_mode == "encoder":
             approximation = self.purifier.approximate(images)
             purified_images = approximation + tf.stop_gradient(purified_images - approximation)
-            return self.classifier(purified_images, training=False)
-        return self.classifier(identity_backward(images, purified_images), training=False)
+            return logits_of(self.classifier, purified_images)
+        return logits_of(self.classifier, identity_backward(images, purified_images))

@@ -7,8 +7,9 @@ from keras import layers, ops
 from tfpurify.arguments import require_at_least, require_one_of
 from tfpurify.data.augmentation import add_noise
 from tfpurify.models import losses
-from tfpurify.models.base import Pretrained, freeze
+from tfpurify.models.base import Pretrained, freeze, missing_model
 from tfpurify.models.layers import BatchNormalization, Conv2DTranspose, require_at_most_32
+from tfpurify.models.logits import logits_of, require_logits
 from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.base import CandidatePurifier
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
@@ -30,7 +31,7 @@ class PuVAE(Pretrained, CandidatePurifier):
         num_classes: Number of labels, and of candidates.
         latent_dim: Size of z. The study takes 50, 100, 256 for MNIST, Fashion-MNIST, CIFAR-10.
         classifier: Frozen source classifier, images -> logits. Needed for training only; its
-            `trainable` is set to False.
+            `trainable` is set to False. A saved PuVAE names it and does not hold it.
         reconstruction_weight: lambda_RC, Eq. (4) of the study.
         kl_weight: lambda_KL.
         classification_weight: lambda_CE.
@@ -73,6 +74,7 @@ class PuVAE(Pretrained, CandidatePurifier):
     Athalye et al. 2018 on gradient masking). Fine texture (CIFAR-10) is lost.
     """
 
+    borrowed = ("classifier",)
     hidden_units = 1024  # of the encoder's two dense layers
 
     def __init__(
@@ -161,6 +163,8 @@ class PuVAE(Pretrained, CandidatePurifier):
         for layer in (self.hidden_dense, self.mean_head, self.stddev_head):
             layer.build((None, self.hidden_units))
         self.decoder.build((None, self.latent_dim + self.num_classes))
+        if self.classifier is not None:
+            require_logits(self.classifier, self.image_shape)
         self.built = True
 
     def encode_features(self, images, training=False):
@@ -228,14 +232,14 @@ class PuVAE(Pretrained, CandidatePurifier):
         if self.classifier is None:
             raise ValueError(
                 "Training a PuVAE needs its source classifier: PuVAE(..., classifier=classifier). "
-                "Received: classifier=None"
+                + missing_model(self, "classifier")
             )
         features = self.encode_features(images if inputs is None else inputs, training)
         reconstructions, z_mean, z_stddev = self._reconstruct(features, labels, noise)
         classified = reconstructions
         if classified_labels is not None:
             classified, _, _ = self._reconstruct(features, classified_labels, noise)
-        logits = self.classifier(classified, training=False)
+        logits = logits_of(self.classifier, classified)
         parts = {
             "reconstruction_loss": ops.mean(losses.reconstruction_loss(images, reconstructions)),
             "kl_loss": ops.mean(losses.kl_loss(z_mean, z_stddev)),
@@ -286,7 +290,7 @@ class PuVAE(Pretrained, CandidatePurifier):
     def test_step(self, data):
         images, labels = data
         logs = self._update_trackers(self.compute_losses(images, labels, noise=0.0))
-        self.purified_accuracy.update_state(labels, self.classifier(self(images), training=False))
+        self.purified_accuracy.update_state(labels, logits_of(self.classifier, self(images)))
         return {**logs, "purified_accuracy": self.purified_accuracy.result()}
 
     def _update_trackers(self, step_losses):

@@ -99,9 +99,13 @@ def image_shape_of(model, image_shape=None):
     if image_shape is None:
         image_shape = getattr(model, "image_shape", None)
     if image_shape is None:
-        image_shape = ((model.get_build_config() or {}).get("input_shape") or ())[1:]
+        image_shape = (getattr(model, "input_shape", None) or _built_shape(model) or ())[1:]
     if len(image_shape) != 3 or None in image_shape:
         raise ValueError(
             f"`image_shape` must be (height, width, channels). Received: image_shape={image_shape}"
         )
     return tuple(image_shape)
+
+
+def _built_shape(model):
+    return (model.get_build_config() or {}).get("input_shape")

@@ -14,6 +14,7 @@ not persistent: TensorFlow differentiates a loaded loop only once.
 
 import tensorflow as tf
 
+from tfpurify.models.logits import logits_of, require_logits
 from tfpurify.models.losses import projection_error
 from tfpurify.serving.bundle_writer import export_model, image_shape_of
 from tfpurify.serving.decoding import check_images, decode_images, require_shape
@@ -36,9 +37,10 @@ def export_classifier(classifier, folder, extra_files=()):
         OSError: If the folder cannot be written.
     """
     shape = image_shape_of(classifier)
+    require_logits(classifier, shape)
 
     def answer(images, error):
-        return _answer(_verdict(classifier(images, training=False)), error)
+        return _answer(_verdict(logits_of(classifier, images)), error)
 
     return export_model(classifier, folder, _serving(answer, shape), shape, extra_files)
 
@@ -95,6 +97,7 @@ def export_purified_classifier(purified_classifier, folder, threshold=None, extr
     """
     purifier, classifier = purified_classifier.purifier, purified_classifier.classifier
     shape = tuple(purifier.image_shape)
+    require_logits(classifier, shape)
 
     def purify(images):
         images, error = check_images(images)
@@ -102,7 +105,7 @@ def export_purified_classifier(purified_classifier, folder, threshold=None, extr
 
     def classify_unpurified(images):
         images, error = check_images(images)
-        return _answer(_verdict(classifier(images, training=False)), error)
+        return _answer(_verdict(logits_of(classifier, images)), error)
 
     def answer(images, error):
         outputs = _answer(defence_outputs(purifier, classifier, images), error)
@@ -175,7 +178,7 @@ def _serving(answer, shape):
 def defence_outputs(purifier, classifier, images):
     """Returns what a purifier and the classifier behind it make of images, by name."""
     purified = _purified(purifier, images)
-    return {**_verdict(classifier(purified["purified_images"], training=False)), **purified}
+    return {**_verdict(logits_of(classifier, purified["purified_images"])), **purified}
 
 
 def _purified(purifier, images):
