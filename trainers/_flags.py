@@ -7,10 +7,13 @@ from absl import app, flags, logging
 
 from tfpurify.files import claim_beside
 from tfpurify.training import fn_args
-from tfpurify.training.options import DATA, OPTIONS
+from tfpurify.training.options import CLASSIFIER, DATA, OPTIONS
 
 # So that `--help` shows these flags as the trainer's own.
 flags.disclaim_key_flags()
+
+# Of the flags that say which images and which classifier; the others are said in these two.
+_KEPT = ("dataset", "data_source", "data_dir", "classifier")
 
 
 def define(trainer):
@@ -34,8 +37,14 @@ def define_data(dataset="mnist", source="auto"):
         dataset: Default of `--dataset`.
         source: Default of `--data_source`.
     """
-    for option, default in zip(DATA, (dataset, source, None), strict=True):
+    for option, default in zip(DATA, (dataset, source, None, None), strict=True):
         _define(option, default)
+
+
+def define_classifier():
+    """Defines the flags that say which classifier; ours of the data set where none is given."""
+    for option in CLASSIFIER:
+        _define(option, None)
 
 
 def _define(option, default):
@@ -62,7 +71,7 @@ def run(trainer, run_fn):
 
 
 def run_app(names, call):
-    """Runs `call(options)`, the values of the flags in `names`, as a program."""
+    """Runs `call(options)`, the flags in `names` by name; an int that it returns is the status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def main(argv):
@@ -73,12 +82,28 @@ def run_app(names, call):
         try:
             if options.get("results_file"):
                 claim_beside(options["results_file"])  # lines are replaced in it as they are found
-            call(options)
+            status = call(_known(options))
+            return status if isinstance(status, int) else 0
         except _expected_errors() as error:
             logging.debug("The run failed.", exc_info=True)
             _fail(str(error))
 
     app.run(main, flags_parser=_parse)
+
+
+def _known(options):
+    """Returns options with the names of images and a classifier of one's own in place of paths."""
+    if options.get("dataset") in (None, "all"):
+        return options
+    from tfpurify.data import own
+    from tfpurify.training import own_classifier
+
+    dataset = own.register(options["dataset"], options.get("image_size"), options.get("data_dir"))
+    options = {**options, "dataset": dataset}
+    if "classifier" in options:
+        options["classifier"] = own_classifier.register(options)
+    said = {option.name for option in (*DATA, *CLASSIFIER)} - set(_KEPT)
+    return {name: value for name, value in options.items() if name not in said}
 
 
 def _parse(argv):

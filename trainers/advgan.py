@@ -56,7 +56,7 @@ def run_fn(fn_args):
     run = runner.Run("advgan", fn_args)
     config = run.config
     threat_model = naming.threat_model(config)
-    needed = [trained_parts.classifier_part(config["dataset"], config["classifier"])]
+    needed = trained_parts.classifier_parts(config["dataset"], config["classifier"])
     if config["defense"] != "none":
         needed += trained_parts.purifier_parts(config["defense"], config["dataset"])
     warm = (config["dataset"], config["epsilon"], config["classifier"])

@@ -18,7 +18,7 @@ def define_flags():
     before = set(flags.FLAGS)
     _flags.define_data()
     flags.DEFINE_enum("split", "test", ("test", "validation"), "Whose images are attacked.")
-    flags.DEFINE_enum("classifier", None, vocabulary.CLASSIFIERS, "Classifier; the study's.")
+    _flags.define_classifier()
     flags.DEFINE_enum(
         "defense",
         "none",

@@ -28,6 +28,7 @@ def define_flags():
     """Defines the flags and returns their names; only `main` calls this."""
     before = set(flags.FLAGS)
     _flags.define_data()
+    _flags.define_classifier()
     flags.DEFINE_enum("defense", "puvae", _DETECTORS, "Purifier.")
     flags.DEFINE_float("epsilon", None, "L-inf bound on the perturbation; the study's 0.2.")
     flags.DEFINE_integer("num_steps", 40, "Steps of PGD.", lower_bound=1)

@@ -14,7 +14,7 @@ def define_flags():
     """Defines the flags and returns their names; only `main` calls this."""
     before = set(flags.FLAGS)
     _flags.define_data()
-    flags.DEFINE_enum("classifier", None, vocabulary.CLASSIFIERS, "Classifier; the study's.")
+    _flags.define_classifier()
     flags.DEFINE_enum("defense", "puvae", vocabulary.DEFENSES, "Purifier in front of it.")
     flags.DEFINE_enum(
         "format",

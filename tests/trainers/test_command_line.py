@@ -26,7 +26,7 @@ def run(tmp_path, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trainers.puvae", "--dataset=svhn"], "--dataset=svhn"),
+        (["trainers.puvae", "--dataset=svhn"], "`dataset` must be one of"),
         (["trainers.advgan", "--whitebox", "--blackbox=static"], "exclude each other"),
         (["trainers.advgan", "--epsilon=1.5"], r"`epsilon` must be in (0, 1]"),
         (["trainers.advgan", "--epsilon=0"], r"`epsilon` must be in (0, 1]"),

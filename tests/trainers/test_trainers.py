@@ -80,7 +80,7 @@ def test_advgan_trained_in_bfloat16_leaves_float32_and_keeps_its_bound(workshop)
 
     attack = load_model(workshop / "runs" / "reduced" / "model.keras")
     assert attack.generator.stack.layers[0].compute_dtype == "float32"
-    assert attack.target.classifier.compute_dtype == "float32"
+    assert attack.discriminator.layers[0].compute_dtype == "float32"
     images = tf.random.uniform((3, 28, 28, 1))
     distances = np.abs(attack(images) - images)
     assert 0 < distances.max() <= 0.02 + 1e-6

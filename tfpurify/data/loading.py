@@ -1,7 +1,8 @@
-"""The three data sets as streams of images in [0, 1], and the batches that trainers draw from them.
+"""The data sets as streams of images in [0, 1], and the batches that trainers draw from them.
 
-Images come from a prepared TFDS directory, from TFDS's download, or from the embedded sample.
-Validation is the last 5,000 training images (of the sample: the last 200).
+The three come from a prepared TFDS directory, from TFDS's download, or from the embedded sample;
+validation is the last 5,000 training images (of the sample: the last 200). Others are registered by
+`own.register`.
 """
 
 import os
@@ -12,7 +13,7 @@ from absl import logging
 
 from tfpurify import vocabulary
 from tfpurify.arguments import require_at_least, require_one_of
-from tfpurify.data import augmentation, batching, sources
+from tfpurify.data import augmentation, batching, own, sources
 from tfpurify.data.embedded import SAMPLE_SIZES, SAMPLE_VALIDATION_SIZE, sample_path
 from tfpurify.data.specs import get_spec
 
@@ -24,20 +25,28 @@ def resolve_source(name, data_dir=None, source="auto"):
     """Says where the images of data set `name` come from, downloading them when that is needed.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of `DATASETS`, or what `own.register` returned.
         data_dir: TFDS directory; default `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         source: "tfds" (prepared there, else TFDS's download), "embedded" (the package's sample),
             or "auto": the first of these that works.
 
     Returns:
-        "tfds" or "embedded".
+        "tfds" or "embedded"; "own" for a folder or an .npz file.
 
     Raises:
-        ValueError: unknown `name` or `source`.
+        ValueError: unknown `name` or `source`, or one that `name` does not have.
         FileNotFoundError: `source="tfds"`, and the data are neither prepared nor downloadable.
     """
     get_spec(name)
-    require_one_of(vocabulary.DATA_SOURCES, source=source)
+    require_one_of(vocabulary.RECORDED_SOURCES + ("auto",), source=source)
+    if own.is_own(name):
+        if source == "embedded":
+            raise ValueError(
+                f"The embedded sample has {list(vocabulary.DATASETS)}. Received: dataset={name}"
+            )
+        return own.source_of(name)
+    if source == "own":
+        raise ValueError(f"`source='own'` is of none of the three. Received: dataset={name}")
     if source == "embedded":
         sources.warn_embedded(name, "it was asked for")
         return "embedded"
@@ -59,6 +68,9 @@ def load_uint8(name, split, data_dir=None, source="auto"):
     spec = get_spec(name)
     require_one_of(SPLITS, split=split)
     resolved = resolve_source(name, data_dir, source)
+    if own.is_own(name):
+        with tf.device("CPU:0"):
+            return tf.data.Dataset.from_tensor_slices(own.split_of(name, split))
     logging.info("%s %s comes from %s", name, split, resolved)
     if resolved == "tfds":
         import tensorflow_datasets as tfds

@@ -1,4 +1,4 @@
-"""The three data sets: what a model needs to know of their images."""
+"""The data sets: what a model needs to know of their images."""
 
 import dataclasses
 
@@ -21,6 +21,8 @@ class DatasetSpec:
         class_names: one name per class, in the order of the labels.
         default_classifier: the study's classifier for this data set, for `build_classifier`.
         download_url: a file of the data set on the host that TFDS downloads it from.
+        flags: pairs of flag and value by which a command line names a data set of one's own, and
+            its classifier; nothing for the three.
     """
 
     name: str
@@ -29,6 +31,7 @@ class DatasetSpec:
     class_names: tuple[str, ...]
     default_classifier: str
     download_url: str
+    flags: tuple = ()
 
 
 _FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"

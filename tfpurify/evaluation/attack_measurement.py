@@ -6,11 +6,12 @@ from absl import logging
 
 from tfpurify import provenance
 from tfpurify.attacks.worst_case import WorstCase
+from tfpurify.data.specs import get_spec
 from tfpurify.evaluation import attack_diagnosis, checks, records
 from tfpurify.evaluation.attacks_by_name import NEEDS_NO_GRADIENT, make_attacks
 from tfpurify.evaluation.rates import evaluate
 from tfpurify.evaluation.trained_advgans import TrainedAdvGANs
-from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS, STUDY_CLASSIFIERS
+from tfpurify.vocabulary import MEAN_SQUARED_ATTACKS
 
 
 class MeasuredAttack(NamedTuple):
@@ -77,7 +78,7 @@ def measure_attack(
     used = _used_modes(defence, names, modes, advgans)
     found = {
         "dataset": defence.dataset,
-        "classifier": STUDY_CLASSIFIERS[defence.dataset],
+        "classifier": get_spec(defence.dataset).default_classifier,
         "purifier": defence.name,
         "threat_model": defence.threat_model,
         "attack": _attack_name(names, advgans),

@@ -12,7 +12,7 @@ from tfpurify.evaluation.attack_measurement import is_mean_squared, measure_atta
 from tfpurify.evaluation.attacks_by_name import PUBLISHED_MEAN_SQUARED, Settings, require_names
 from tfpurify.evaluation.defences import load_defence
 from tfpurify.evaluation.trained_advgans import load_advgans
-from tfpurify.vocabulary import GRADIENT_MODES, STUDY_CLASSIFIERS, STUDY_EPSILON
+from tfpurify.vocabulary import GRADIENT_MODES, STUDY_EPSILON
 
 
 def attack_trained_defence(options, show):
@@ -66,7 +66,7 @@ def attack_trained_defence(options, show):
                 is_diagnosed=options["diagnose"],
                 data_source=source,
                 split=options["split"],
-                classifier=architecture or STUDY_CLASSIFIERS[dataset],
+                classifier=architecture or loading.get_spec(dataset).default_classifier,
                 purifier=" ".join(words),
             )
             found.append(record)

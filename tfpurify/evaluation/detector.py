@@ -16,7 +16,7 @@ from tfpurify.evaluation.trained_advgans import load_advgans
 from tfpurify.models.losses import projection_error
 from tfpurify.models.tracing import trace_images
 from tfpurify.purifiers.base import detector_penalty
-from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON
+from tfpurify.vocabulary import STUDY_EPSILON
 
 _ROC_POINTS = 101  # of a curve, as it is stored
 
@@ -41,7 +41,9 @@ def measure_detector(options, show):
         for split in ("validation", "test")
     )
     epsilon = STUDY_EPSILON if options["epsilon"] is None else options["epsilon"]
-    defence = load_defence(dataset, options["defense"], "whitebox", options["output_dir"])
+    defence = load_defence(
+        dataset, options["defense"], "whitebox", options["output_dir"], options.get("classifier")
+    )
     look = _trace(defence)
     validation_errors, clean = (
         np.concatenate([look(images)[0] for images, _ in split.batch(50)])
@@ -56,7 +58,7 @@ def measure_detector(options, show):
             "dataset": dataset,
             "data_source": source,
             "split": "test",
-            "classifier": STUDY_CLASSIFIERS[dataset],
+            "classifier": options.get("classifier") or loading.get_spec(dataset).default_classifier,
             "purifier": options["defense"],
             "epsilon": epsilon,
             "seed": options["seed"],
@@ -96,7 +98,9 @@ def _attacks_on(defence, thresholds, epsilon, options):
 
     blind = {"threat_model": "blind", "gradient_mode": None, "knows_detector": False}
     attacker = dataclasses.replace(defence, threat_model="blind")
-    for model in load_advgans(attacker, epsilon, options["output_dir"]).models.values():
+    for model in load_advgans(
+        attacker, epsilon, options["output_dir"], architecture=options.get("classifier")
+    ).models.values():
         yield {**blind, "attack": "advgan"}, [model], options["clean_limit"]
     yield {**blind, "attack": "pgd"}, [pgd(defence.classifier)], limit
     target = defence.target(mode)

@@ -18,10 +18,16 @@ from tfpurify.evaluation.distances import DISTANCES_FILE, update_distances
 from tfpurify.evaluation.store import replace_lines, same_measurement
 from tfpurify.files import read_json_lines, write_json_lines
 from tfpurify.provenance import command_line, versions
-from tfpurify.vocabulary import DATA_SOURCES, GRADIENT_MODES, RATE_KEYS, RECORD_KEYS, THREAT_MODELS
+from tfpurify.vocabulary import (
+    GRADIENT_MODES,
+    RATE_KEYS,
+    RECORD_KEYS,
+    RECORDED_SOURCES,
+    THREAT_MODELS,
+)
 
 _CHOICES = {
-    "data_source": tuple(source for source in DATA_SOURCES if source != "auto"),
+    "data_source": RECORDED_SOURCES,
     "gradient_mode": (None, *GRADIENT_MODES, "strongest"),  # several, the worst for each image
     "threat_model": THREAT_MODELS,
 }

@@ -14,8 +14,8 @@ from tfpurify.models.frozen_graph import freeze_graph, last_activation
 from tfpurify.models.image_scale import ImageScale, require_right_scale
 from tfpurify.models.logits import are_probabilities
 from tfpurify.models.network_forms import as_function, load_network
+from tfpurify.vocabulary import OUTPUTS
 
-OUTPUTS = ("logits", "probabilities")
 _SMALLEST = 1e-37  # of a probability whose logarithm is taken: float32's smallest normal number
 
 
@@ -79,7 +79,8 @@ def as_classifier(
             `tf.saved_model.load` returned; or a callable of TensorFlow operations.
         image_range: `(low, high)` of the images that it takes. Normalisation inside the model
             counts as part of it: a model that begins with `Rescaling(1/255)` takes (0, 255).
-        outputs: `logits` or `probabilities`.
+        outputs: `logits`, `probabilities`, or `auto`: probabilities, if it ends in a softmax or a
+            sigmoid, or all rows of its outputs are in [0, 1] and sum to 1.
         num_classes: What its outputs must be, to have it checked.
         mean: Subtracted from the images in `image_range`, in the order of `channels`.
         std: Divided by after that.
@@ -170,7 +171,11 @@ def _as_logits(graph, outputs, image_shape, name):
         )
     if not np.all(np.isfinite(values)):
         raise ValueError("`model` must return finite values. Received: NaN or infinity")
-    if outputs == "logits" and (activation in ("softmax", "sigmoid") or are_probabilities(values)):
+    are_sure = activation in ("softmax", "sigmoid") or are_probabilities(values)
+    if outputs == "auto":
+        outputs = "probabilities" if are_sure else "logits"
+        logging.info("%s returns %s", name, outputs)
+    if outputs == "logits" and are_sure:
         raise ValueError(
             f"{name} returns probabilities, which are no logits: pass outputs='probabilities' "
             "(--classifier_outputs=probabilities). Received: outputs='logits'"

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfpurify.arguments import require_one_of
+from tfpurify.vocabulary import CHANNEL_ORDERS
 
-CHANNEL_ORDERS = ("rgb", "bgr")
 # ImageNet's mean and deviation on [0, 1] in RGB, and its mean on [0, 255] in BGR.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CAFFE = (103.939, 116.779, 123.68)

@@ -23,7 +23,7 @@ def attack_tables(records, diagnostics=(), detection=()):
 
 def _is_of_the_study(line):
     """Says whether a line is of the test split and of its data set's own classifier."""
-    usual = STUDY_CLASSIFIERS[line["dataset"]]
+    usual = STUDY_CLASSIFIERS.get(line["dataset"])
     return line["split"] == "test" and line["classifier"] == usual
 
 

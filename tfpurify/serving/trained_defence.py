@@ -11,7 +11,6 @@ from tfpurify.serving.companion_files import companion_files
 from tfpurify.serving.onnx_and_litert import export_litert, export_onnx
 from tfpurify.serving.saved_model import export_classifier, export_purified_classifier
 from tfpurify.training import configuration, trained_parts
-from tfpurify.vocabulary import STUDY_CLASSIFIERS
 
 _FALSE_ALARMS = 0.01  # share of clean validation images that are flagged
 _FILES = {"onnx": (export_onnx, ".onnx"), "litert": (export_litert, ".tflite")}
@@ -51,7 +50,7 @@ def export_trained(
         OSError: If the folder cannot be written.
     """
     configuration.require_name(name)
-    architecture = classifier or STUDY_CLASSIFIERS[dataset]
+    architecture = classifier or loading.get_spec(dataset).default_classifier
     descent = {} if time_budget_ms is None else {"time_budget_ms": time_budget_ms}
     if defense.startswith("defensegan"):
         defense = _with_projector(dataset, defense, output_dir, projector)
@@ -62,7 +61,7 @@ def export_trained(
         )
     if defense == "none" and format in _FILES:
         raise ValueError(f"`format={format}` needs a purifier, a PuVAE. Received: defense=none")
-    parts = [trained_parts.classifier_part(dataset, architecture)]
+    parts = trained_parts.classifier_parts(dataset, architecture)
     target = trained_parts.load_deployed(defense, dataset, output_dir, architecture, **descent)
     name = f"{defense}_{dataset}_{architecture}" if name is None else name
     folder = Path(output_dir) / "saved_models" / name

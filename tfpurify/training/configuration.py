@@ -2,7 +2,8 @@
 
 import re
 
-from tfpurify.training import presets
+from tfpurify.data import own
+from tfpurify.training import own_classifier, presets
 from tfpurify.training.options import OPTIONS
 
 # Settings that decide no number of a model, or none that matters: a run may go on with more or
@@ -27,13 +28,18 @@ def resolve(trainer, overrides):
         if name in OPTIONS[trainer]:
             OPTIONS[trainer][name].check(value)
     dataset = given.get("dataset", presets.COMMON["dataset"])
-    config = {**presets.COMMON, "dataset": dataset, **presets.PRESETS[trainer](dataset, given)}
+    given["dataset"] = own.register(dataset, given.get("image_size"), given.get("data_dir"))
+    classifier = own_classifier.register(given)
+    given |= {"classifier": classifier} if classifier is not None else {}
+    config = presets.preset_of(trainer, given["dataset"], given)
     unknown = sorted(set(given) - set(config))
     if unknown:
         raise ValueError(
             f"Options of the {trainer} trainer are {sorted(config)}. Received: {unknown}"
         )
     config |= given
+    if own_classifier.is_own(config["classifier"]):
+        config |= own_classifier.described(config["classifier"])
     if "steps_per_epoch" in given and "epochs" not in given:
         raise ValueError(
             "`steps_per_epoch` changes what an epoch is, so it needs `epochs`. "

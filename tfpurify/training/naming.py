@@ -3,9 +3,10 @@
 import dataclasses
 import shlex
 
+from tfpurify.data.specs import get_spec
 from tfpurify.registry import DEFENCES
-from tfpurify.training import configuration
-from tfpurify.vocabulary import STUDY_CLASSIFIERS, STUDY_EPSILON
+from tfpurify.training import configuration, own_classifier
+from tfpurify.vocabulary import STUDY_EPSILON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,15 @@ class Part:
     @property
     def arguments(self):
         """The trainer's command line after `python`."""
-        return ["-m", f"trainers.{self.trainer}", *(_flag(*option) for option in self.options)]
+        options = []
+        for name, value in self.options:
+            if name == "dataset":
+                options += get_spec(value).flags or [(name, value)]
+            else:
+                options += (
+                    own_classifier.flags_of(value) if name == "classifier" else [(name, value)]
+                )
+        return ["-m", f"trainers.{self.trainer}", *(_flag(*option) for option in options)]
 
     @property
     def command(self):
@@ -52,7 +61,7 @@ def run_name(trainer, config):
     dataset = config["dataset"]
     if trainer == "classifier":
         return f"{config['classifier']}_{dataset}"
-    is_usual = config["classifier"] == STUDY_CLASSIFIERS[dataset]
+    is_usual = config["classifier"] == get_spec(dataset).default_classifier
     other_classifier = [] if is_usual else [config["classifier"]]
     if trainer == "puvae":
         adversarial = ["adversarial"] if config["adversarial"] else []

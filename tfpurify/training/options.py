@@ -74,13 +74,33 @@ def _number(name, text=None, minimum=0.0):
 
 
 DATA = (
-    _choice("dataset", vocabulary.DATASETS, "Data set."),
+    _text(
+        "dataset",
+        f"{', '.join(vocabulary.DATASETS)}; a folder of images, one subfolder a class; an .npz "
+        "file; or TFDS's name of a data set.",
+    ),
     _choice(
         "data_source",
         vocabulary.DATA_SOURCES,
         "Where images come from: TFDS, the embedded sample, or whichever is there (auto).",
     ),
     _text("data_dir", "TFDS directory; TFDS_DATA_DIR if not given."),
+    _text("image_size", "HEIGHTxWIDTH to which images are resized, as 64x48."),
+)
+CLASSIFIER = (
+    _text(
+        "classifier",
+        f"{', '.join(vocabulary.CLASSIFIERS)}; or your own: a .keras or .h5 file or a SavedModel.",
+    ),
+    _text("image_range", "Of the images that your classifier takes, as 0,255; 0,1."),
+    _choice(
+        "classifier_outputs", vocabulary.OUTPUTS, "What your classifier returns; it is looked at."
+    ),
+    _text("classifier_mean", "Subtracted from its images in that range: a number, or three."),
+    _text("classifier_std", "Divided by after that."),
+    _choice("classifier_channels", vocabulary.CHANNEL_ORDERS, "In which order it takes colours."),
+    _text("classifier_output_name", "Which of its outputs, where it has several."),
+    _switch("trust_classifier", "Whether your classifier's file may run code."),
 )
 _SEED = _count("seed", "Seed of weights, order and noise.", minimum=0)
 _COMMON = (
@@ -88,7 +108,7 @@ _COMMON = (
     _SEED,
     _text("output_dir", "Where runs/ and saved_models/ are written."),
     _text("name", "Name of the run, if not the usual one."),
-    _choice("classifier", vocabulary.CLASSIFIERS, "Classifier."),
+    *CLASSIFIER,
     _count("epochs", "Number of epochs."),
     _count("train_steps", "Cap on the number of steps."),
     _count("steps_per_epoch", "Steps that count as an epoch; a whole pass if not given."),

@@ -1,15 +1,26 @@
 """Every trainer's hyper-parameters, by data set. Flags that are given override them."""
 
-from tfpurify.vocabulary import SMALL_EPSILON, STUDY_CLASSIFIERS, STUDY_EPSILON
+from tfpurify.data.specs import get_spec
+from tfpurify.vocabulary import DATASETS, SMALL_EPSILON, STUDY_CLASSIFIERS, STUDY_EPSILON
 
 # Models of the transfer matrix alone: shorter than the study's, the same for every source.
 TRANSFER_CLASSIFIER = {"epochs": 4}
 TRANSFER_PUVAE = {"epochs": 2, "classification_warmup_steps": 500}
 
+_STUDY_IMAGES = 50_000  # of a data set, to train on
+
 COMMON = {
     "dataset": "mnist",
     "data_dir": None,
     "data_source": "auto",
+    "image_size": None,
+    "image_range": None,
+    "classifier_outputs": None,
+    "classifier_mean": None,
+    "classifier_std": None,
+    "classifier_channels": None,
+    "classifier_output_name": None,
+    "trust_classifier": False,
     "output_dir": ".",
     "train_steps": None,
     "steps_per_epoch": None,
@@ -178,3 +189,36 @@ def advgan(dataset, overrides):
 
 
 PRESETS = {preset.__name__: preset for preset in (classifier, puvae, defensegan, encoder, advgan)}
+
+
+def preset_of(trainer, dataset, overrides):
+    """Returns a trainer's whole preset for a data set.
+
+    Images of one's own take that of Fashion-MNIST if they are grey and that of CIFAR-10 if they
+    are coloured, without the random flips: nobody knows whether a class survives them.
+
+    Args:
+        trainer: One of `PRESETS`.
+        dataset: Name of the data set.
+        overrides: The options that are given, by flag name.
+    """
+    spec = get_spec(dataset)
+    if dataset in DATASETS:
+        return {**COMMON, "dataset": dataset, **PRESETS[trainer](dataset, overrides)}
+    like = "fashion_mnist" if spec.image_shape[-1] == 1 else "cifar10"
+    classifier = spec.default_classifier
+    preset = PRESETS[trainer](like, {"classifier": classifier, **overrides})
+    preset |= {"dataset": dataset, "classifier": classifier, "image_size": None}
+    said = [pair for pair in spec.flags if pair[0] in ("dataset", "image_size")]
+    preset |= {"dataset_file" if name == "dataset" else name: value for name, value in said}
+    return {**COMMON, **preset, **({"augment": None} if "augment" in preset else {})}
+
+
+def usual_steps(config):
+    """Returns how many steps a configuration takes on as many images as the study's.
+
+    Args:
+        config: A run's whole configuration, its `epochs` and `steps_per_epoch` the preset's.
+    """
+    steps_per_epoch = config["steps_per_epoch"] or _STUDY_IMAGES // config["batch_size"]
+    return config["epochs"] * steps_per_epoch

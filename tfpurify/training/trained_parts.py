@@ -8,14 +8,22 @@ from absl import logging
 from tfpurify.data import loading
 from tfpurify.models import zoo
 from tfpurify.registry import DEFENCES
+from tfpurify.training import own_classifier
 from tfpurify.training.naming import Part
-from tfpurify.vocabulary import BASELINES, STUDY_CLASSIFIERS
+from tfpurify.vocabulary import BASELINES
 
 
-def classifier_part(dataset, architecture=None):
-    """Returns a classifier as a `Part`; the study's for the data set unless another is named."""
-    architecture = architecture or STUDY_CLASSIFIERS[dataset]
-    return Part.of("classifier", {"dataset": dataset, "classifier": architecture})
+def classifier_parts(dataset, architecture=None):
+    """Returns the `Part` of a classifier; none for one of the user's own, which is a file.
+
+    Args:
+        dataset: Name of the data set.
+        architecture: Name of the classifier; the usual one of the data set if None.
+    """
+    architecture = architecture or loading.get_spec(dataset).default_classifier
+    if own_classifier.is_own(architecture):
+        return []
+    return [Part.of("classifier", {"dataset": dataset, "classifier": architecture})]
 
 
 def purifier_parts(defense, dataset):
@@ -115,8 +123,13 @@ def load_part(part, output_dir):
 
 
 def load_classifier(dataset, output_dir=None, architecture=None):
-    """Returns a trained classifier; the study's for the data set unless another is named."""
-    return load_part(classifier_part(dataset, architecture), output_dir)
+    """Returns a trained classifier; the usual one of the data set unless another is named."""
+    parts = classifier_parts(dataset, architecture)
+    if parts:
+        return load_part(parts[0], output_dir)
+    return own_classifier.load(
+        architecture or loading.get_spec(dataset).default_classifier, dataset
+    )
 
 
 def load_purifier(defense, dataset, output_dir=None, **descent):

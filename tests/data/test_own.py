@@ -1,0 +1,165 @@
+"""Images of one's own: folders, .npz files, TFDS's other data sets, and what is refused."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfpurify.data import loading, own, specs
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """Every test begins with the three data sets alone."""
+    monkeypatch.setattr(own, "_readers", {})
+    monkeypatch.setattr(own, "DATASETS", known := dict(specs.DATASETS))
+    monkeypatch.setattr(specs, "DATASETS", known)
+    own._splits.cache_clear()
+
+
+def write_images(folder, count=20, size=(16, 12), mode="RGB", suffix="png"):
+    """Writes `count` images into a folder; the n-th has the value n everywhere."""
+    folder.mkdir(parents=True)
+    for value in range(count):
+        Image.new(mode, size, (value,) * 3 if mode == "RGB" else value).save(
+            folder / f"{value:03}.{suffix}"
+        )
+
+
+def test_a_folder_is_split_by_a_seed_and_every_image_is_in_one_split(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / "My pets" / name, 40)
+    dataset = own.register(tmp_path / "My pets")
+    spec = loading.get_spec(dataset)
+    assert (dataset, spec.image_shape, spec.class_names) == ("my_pets", (12, 16, 3), ("cat", "dog"))
+    splits = {name: own.split_of(dataset, name) for name in loading.SPLITS}
+    seen = np.concatenate([images[:, 0, 0, 0] + 100 * labels for images, labels in splits.values()])
+    assert sorted(seen) == [value + 100 * label for label in (0, 1) for value in range(40)]
+    assert [len(labels) for _, labels in splits.values()] == [61, 7, 12]
+    image, label = next(iter(loading.load_dataset(dataset, "train")))
+    assert image.dtype == "float32" and 0 <= float(image[0, 0, 0]) <= 39 / 255
+    assert loading.resolve_source(dataset) == "own"
+
+
+def test_train_and_test_folders_stay_apart(tmp_path):
+    for part, count in (("train", 30), ("test", 5)):
+        for name in ("a", "b"):
+            write_images(tmp_path / "set" / part / name, count, mode="L", suffix="bmp")
+    dataset = own.register(tmp_path / "set")
+    assert loading.get_spec(dataset).image_shape == (12, 16, 1)
+    assert len(own.split_of(dataset, "test")[1]) == 10
+    assert (
+        len(own.split_of(dataset, "train")[1]) + len(own.split_of(dataset, "validation")[1]) == 60
+    )
+
+
+def test_one_colour_image_makes_all_colour_and_exif_is_followed(tmp_path):
+    write_images(tmp_path / "set" / "a", 25, size=(12, 16), mode="L")
+    write_images(tmp_path / "set" / "b", 24, size=(12, 16), mode="RGB", suffix="jpg")
+    turned = Image.new("RGB", (16, 12))
+    turned.paste((255, 255, 255), (0, 0, 16, 3))  # white on top, which is right once turned
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "set" / "b" / "turned.jpg", exif=exif, quality=95)
+    dataset = own.register(tmp_path / "set")
+    assert loading.get_spec(dataset).image_shape == (16, 12, 3)
+    images = np.concatenate([own.split_of(dataset, split)[0] for split in loading.SPLITS])
+    bright = images[images.max(axis=(1, 2, 3)) > 200]
+    assert len(bright) == 1 and bright[0, :, -1].min() > 200 and bright[0, :, 0].max() < 50
+
+
+def test_what_is_no_image_is_named_and_much_of_it_is_an_error(tmp_path, caplog):
+    write_images(tmp_path / "set" / "a", 40)
+    write_images(tmp_path / "set" / "b", 40)
+    (tmp_path / "set" / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "set" / "b" / "cut.png").write_bytes(
+        (tmp_path / "set" / "b" / "000.png").read_bytes()[:40]
+    )
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        dataset = own.register(tmp_path / "set")
+    assert "notes.txt" in caplog.text and "cut.png" in caplog.text
+    assert sum(len(own.split_of(dataset, split)[1]) for split in loading.SPLITS) == 80
+    for index in range(6):
+        (tmp_path / "set" / "a" / f"{index}.txt").write_text("no image")
+    with pytest.raises(ValueError, match="8 of 88 files in .* are none"):
+        own.register(tmp_path / "set", "8x8")
+
+
+def test_sizes_that_differ_need_a_size(tmp_path):
+    write_images(tmp_path / "set" / "a", 20, size=(16, 12))
+    write_images(tmp_path / "set" / "b", 20, size=(20, 24))
+    with pytest.raises(ValueError, match=r"--image_size=HEIGHTxWIDTH .* from 12x16 to 24x20"):
+        own.register(tmp_path / "set")
+    dataset = own.register(tmp_path / "set", "24x32")
+    assert dataset == "set_24x32"
+    assert loading.get_spec(dataset).image_shape == (24, 32, 3)
+    assert dict(loading.get_spec(dataset).flags)["image_size"] == "24x32"
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+@pytest.mark.parametrize("label_shape", [(60,), (60, 1)])
+def test_an_archive_of_floats_is_scaled_and_labels_may_be_a_column(tmp_path, scale, label_shape):
+    values = np.linspace(0, 1, 60)[:, None, None] * np.ones((60, 9, 7)) * scale
+    labels = np.arange(60).reshape(label_shape) % 3
+    path = tmp_path / "some.npz"
+    np.savez(path, x_train=values, y_train=labels, x_test=values[:9], y_test=labels[:9])
+    dataset = own.register(path)
+    assert loading.get_spec(dataset).image_shape == (9, 7, 1)
+    images, labels = own.split_of(dataset, "test")
+    np.testing.assert_array_equal(np.sort(images[:, 0, 0, 0]), np.rint(np.arange(9) / 59 * 255))
+    assert labels.shape == (9,)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": np.zeros((9, 8, 8))}, "must be an .npz file of x_train"),
+        ({"x_train": np.full((9, 8, 8), 16.0), "y_train": np.arange(9)}, "or numbers in"),
+        ({"x_train": np.full((9, 8, 8), -1.0), "y_train": np.arange(9)}, "or numbers in"),
+        ({"x_train": np.zeros((9, 8, 8, 4)), "y_train": np.arange(9)}, "1 or 3"),
+        ({"x_train": np.zeros((9, 8, 8)), "y_train": np.arange(8)}, "must be 9 integers"),
+        ({"x_train": np.zeros((9, 8, 8)), "y_train": np.arange(9) / 2}, "must be 9 integers"),
+        ({"x_train": np.zeros((9, 8, 8)), "y_train": np.zeros(9, int)}, "at least two classes"),
+        ({"x_train": np.zeros((9, 8, 8)), "y_train": np.arange(9) - 1}, "must count from 0"),
+    ],
+)
+def test_an_archive_that_is_wrong_is_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        own.register(tmp_path / "wrong.npz")
+
+
+def test_names_do_not_hide_each_other(tmp_path):
+    for place in ("one", "two"):
+        for name in ("a", "b"):
+            write_images(tmp_path / place / "mnist" / name)
+    assert own.register("mnist") == "mnist"
+    dataset = own.register(tmp_path / "one" / "mnist")
+    assert dataset == "own_mnist"
+    assert own.register(tmp_path / "one" / "mnist") == own.register(dataset) == dataset
+    with pytest.raises(ValueError, match="name of its own"):
+        own.register(tmp_path / "two" / "mnist")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "image_size", "message"),
+    [
+        ("no_such_name", None, "a folder of images"),
+        ("no/such/folder", None, "that exists"),
+        ("mnist", "64", "HEIGHTxWIDTH"),
+        ("mnist", "64x", "HEIGHTxWIDTH"),
+        ("mnist", "0x8", "HEIGHTxWIDTH"),
+    ],
+)
+def test_what_there_is_not_is_refused(dataset, image_size, message):
+    with pytest.raises(ValueError, match=message):
+        own.register(dataset, image_size)
+
+
+def test_the_embedded_sample_is_of_the_three_alone(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / "set" / name)
+    dataset = own.register(tmp_path / "set")
+    with pytest.raises(ValueError, match="embedded sample has"):
+        loading.load_dataset(dataset, "train", source="embedded")

@@ -1,0 +1,23 @@
+"""Images as bytes, resized."""
+
+import numpy as np
+
+
+def resized(images, size):
+    """Returns uint8 images `(n, *size, channels)`; as they are if `size` is None.
+
+    Args:
+        images: uint8 `(n, height, width, channels)`.
+        size: `(height, width)` or None.
+    """
+    if size is None or tuple(images.shape[1:3]) == tuple(size):
+        return images
+    batches = np.array_split(images, max(1, len(images) // 256))
+    return np.concatenate([_resize(batch, size) for batch in batches])
+
+
+def _resize(images, size):
+    import tensorflow as tf
+
+    floats = tf.image.resize(images, size, antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(floats), 0, 255), tf.uint8).numpy()
