@@ -37,3 +37,28 @@ def wilson_interval(successes, n, confidence=0.95):
     low = 0.0 if successes == 0 else (centre - half_width) / scale
     high = 1.0 if successes == n else (centre + half_width) / scale
     return low, high
+
+
+def difference_interval(rate, n, other_rate, other_n, confidence=0.95):
+    """Returns an interval of the difference of two independent proportions, `rate - other_rate`.
+
+    Args:
+        rate: The first proportion, in [0, 1].
+        n: Its count of trials.
+        other_rate: The second.
+        other_n: Its count of trials.
+        confidence: Two-sided coverage, in (0, 1).
+
+    Returns:
+        A pair of floats, `(low, high)`, in [-1, 1].
+
+    Source: Newcombe (1998), "Interval estimation for the difference between independent
+    proportions", method 10: from the two Wilson intervals.
+    """
+    low, high = wilson_interval(round(rate * n), n, confidence)
+    other_low, other_high = wilson_interval(round(other_rate * other_n), other_n, confidence)
+    difference = rate - other_rate
+    return (
+        difference - math.hypot(rate - low, other_high - other_rate),
+        difference + math.hypot(high - rate, other_rate - other_low),
+    )

@@ -22,9 +22,10 @@ class Progress:
         left = ""
         if done:
             seconds = (time.monotonic() - self.started) / done * (self.total - done)
-            left = f", about {_duration(seconds)} left"
+            left = f", about {duration(seconds)} left"
         logging.info("experiment %d of %d%s: %s", self.begun, self.total, left, what)
 
 
-def _duration(seconds):
+def duration(seconds):
+    """Returns a time in words."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -40,7 +40,10 @@ def retrain(dataset, options):
         arguments = part.arguments + [f"--{name}={value}" for name, value in shared]
         # Progress bars go to stderr, so that stdout holds the tables alone.
         status = subprocess.run(
-            [sys.executable, *arguments], env=_environment(), stdout=sys.stderr, check=False
+            [sys.executable, *arguments],
+            env=subprocess_environment(),
+            stdout=sys.stderr,
+            check=False,
         ).returncode
         if status or not is_finished(folder):
             raise ChildProcessError(
@@ -68,7 +71,7 @@ def _require_same_run(folder, part, shared, source):
         )
 
 
-def _environment():
+def subprocess_environment():
     """Returns the environment with this copy of the packages in front."""
     root = str(Path(__file__).resolve().parents[2])
     before = os.environ.get("PYTHONPATH")
