@@ -71,6 +71,7 @@ def define_flags():
     flags.DEFINE_integer("seed", 0, "Seed of the random starts.", lower_bound=0)
     flags.DEFINE_string("output_dir", None, "Folder whose runs/ go before the zoo.")
     flags.DEFINE_string("results_file", None, "JSON lines file in which the records are written.")
+    flags.DEFINE_string("sheet", None, "PNG file: a few images, attacked and purified, to look at.")
     return set(flags.FLAGS) - before
 
 
@@ -84,9 +85,13 @@ def attack(options):
         ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
     """
     from tfpurify.evaluation.attack_run import attack_trained_defence
+    from tfpurify.report.figures import figure_images
 
+    sheet = options.get("sheet")
     return attack_trained_defence(
-        options, lambda record: print(json.dumps(record, indent=2), flush=True)
+        options,
+        lambda record: print(json.dumps(record, indent=2), flush=True),
+        (lambda rows: figure_images(rows, sheet)) if sheet else None,
     )
 
 

@@ -39,7 +39,11 @@ def define_flags():
         "Instead of a bundle: a purifier of runs/ or the zoo, exported for this run alone. Workers "
         "on other machines need a bundle that they can read.",
     )
-    flags.DEFINE_enum("dataset", "mnist", vocabulary.DATASETS, "Of that purifier.")
+    _flags.define_data()
+    _flags.define_classifier()
+    flags.DEFINE_string(
+        "sheet", None, "PNG file: a few test images of the data set, purified by it, to look at."
+    )
     flags.DEFINE_string("feature", "image/encoded", "Of an example: the image's file.")
     flags.DEFINE_integer(
         "shards", 8, "Files of each kind of output; each fits into memory.", lower_bound=1

@@ -6,21 +6,29 @@ from pathlib import Path
 from absl import logging
 
 from tfpurify.arguments import require_epsilon
+from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.data import loading
 from tfpurify.evaluation import diagnostics, records
 from tfpurify.evaluation.attack_measurement import is_mean_squared, measure_attack
-from tfpurify.evaluation.attacks_by_name import PUBLISHED_MEAN_SQUARED, Settings, require_names
+from tfpurify.evaluation.attack_sheet import make_sheet
+from tfpurify.evaluation.attacks_by_name import (
+    PUBLISHED_MEAN_SQUARED,
+    Settings,
+    make_attacks,
+    require_names,
+)
 from tfpurify.evaluation.defences import load_defence
 from tfpurify.evaluation.trained_advgans import load_advgans
 from tfpurify.vocabulary import GRADIENT_MODES, STUDY_EPSILON
 
 
-def attack_trained_defence(options, show):
+def attack_trained_defence(options, show, draw=None):
     """Attacks a defence once for each epsilon, and writes down what comes out.
 
     Args:
         options: `trainers.attack`'s flags by name.
         show: Function of a record, called as soon as it is measured.
+        draw: Function of `ImageRow`s: images of the first budget, to look at. None: none are made.
 
     Returns:
         The records, with the flags that they raise beside each other.
@@ -78,6 +86,11 @@ def attack_trained_defence(options, show):
             for flag in set(found[-1]["checks"]).difference(record["checks"]):
                 logging.warning("Check raised: %s", flag)
             show(found[-1])
+            if draw is not None and len(found) == 1:
+                models = advgans.models if advgans is not None else {}
+                settings = Settings(epsilon, **{name: options[name] for name in numbers})
+                attacks = make_attacks(names, defence, settings, modes, models)
+                draw(make_sheet(defence, batches, WorstCase(attacks, defence.served)))
     return found
 
 

@@ -49,12 +49,15 @@ class Configured:
         return [name for name in super().__dir__() if name not in self.borrowed]
 
     def get_config(self):
-        arguments = {name: _as_saved(getattr(self, name)) for name in _argument_names(type(self))}
-        for name in self.borrowed:
-            found = reference_to(getattr(self, name)) or self._kept_references().get(name)
-            if name in arguments:
-                arguments[name] = found
+        names = _argument_names(type(self))
+        arguments = {
+            name: self._reference(name) if name in self.borrowed else _as_saved(getattr(self, name))
+            for name in names
+        }
         return {**super().get_config(), **arguments}
+
+    def _reference(self, name):
+        return reference_to(getattr(self, name)) or self._kept_references().get(name)
 
     def _kept_references(self):
         return getattr(self, "references", {})

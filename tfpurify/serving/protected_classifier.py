@@ -6,7 +6,7 @@ import numpy as np
 
 from tfpurify.arguments import require_epsilon, require_one_of
 from tfpurify.data import loading
-from tfpurify.evaluation.attack_sheet import make_sheet
+from tfpurify.evaluation.attack_sheet import make_sheet, strongest_pgd
 from tfpurify.evaluation.defences import load_defence
 from tfpurify.evaluation.protection import Protection
 from tfpurify.evaluation.verdict import judge
@@ -123,7 +123,9 @@ def _sheets(protection, defences):
     epsilon = protection.epsilons[0]
     return {
         f"Attacks by PGD within {epsilon:.4g}: {display(name)}": make_sheet(
-            defence, epsilon, _images(protection, 8), protection.num_steps, protection.seed
+            defence,
+            _images(protection, 8),
+            strongest_pgd(defence, epsilon, protection.num_steps, protection.seed),
         )
         for name, defence in defences.items()
         if name != "none"

@@ -5,7 +5,11 @@ import tempfile
 
 from absl import logging
 
+from tfpurify.data import loading
+from tfpurify.evaluation.attack_sheet import make_sheet
+from tfpurify.evaluation.defences import Defence
 from tfpurify.files import claim
+from tfpurify.report.figures import figure_images
 from tfpurify.report.writing import require_writable
 from tfpurify.serving.saved_model import export_purified_classifier
 from tfpurify.training import trained_parts
@@ -40,8 +44,11 @@ def purify_store(options, beam_arguments=()):
         with tempfile.TemporaryDirectory() as folder:
             bundle = options["bundle"]
             if bundle is None:  # of the runs/ here, which go before the zoo
-                trained = trained_parts.load_deployed(options["defense"], options["dataset"], ".")
+                place = (options["dataset"], ".", options.get("classifier"))
+                trained = trained_parts.load_deployed(options["defense"], *place)
                 bundle = export_purified_classifier(trained, folder)
+                if options.get("sheet"):
+                    _draw(trained, options)
             counts = beam_pipeline.run({**options, "bundle": bundle}, beam_arguments)
     except RuntimeError as error:  # Beam's word for whatever a worker raised
         reason = (str(error).strip().splitlines() or ["unknown"])[-1]
@@ -50,3 +57,13 @@ def purify_store(options, beam_arguments=()):
         ) from error
     logging.info("%s: %s", options["output_dir"], json.dumps(counts))
     return counts
+
+
+def _draw(trained, options):
+    """Draws a few images of the data set, and what the purifier makes of them."""
+    defence = Defence(
+        options["dataset"], options["defense"], "blind", trained.classifier, trained.purifier
+    )
+    place = (options["data_dir"], options["data_source"])
+    images = loading.load_dataset(options["dataset"], "test", *place)
+    figure_images(make_sheet(defence, images.batch(8)), options["sheet"])
