@@ -291,8 +291,3 @@ def test_the_bottleneck_keeps_a_map_that_normalisation_cannot_erase():
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         AdvGAN(SHAPE, **arguments)
-
-
-def test_an_image_size_that_does_not_come_back_is_refused():
-    with pytest.raises(ValueError, match="divisible by 4. Received: image_shape=.30, 30, 1."):
-        AdvGAN((30, 30, 1))

@@ -99,7 +99,9 @@ class AdvGAN(AdversarialModel):
             image_shape, bottleneck_channels, width, name="generator"
         )
         self.discriminator = keras.Sequential(
-            list(strided_discriminator_layers([8, 16, 32], instance_normalization)),
+            list(
+                strided_discriminator_layers([8, 16, 32], instance_normalization, self.image_shape)
+            ),
             name="discriminator",
         )
         self.loss_trackers = {

@@ -1,9 +1,10 @@
 """The generator of AdvGAN: images to perturbations."""
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from tfpurify.models.base import ImageStack
+from tfpurify.models.image_sizes import doublings
 from tfpurify.models.layers import instance_normalization
 
 
@@ -19,7 +20,8 @@ class PerturbationGenerator(ImageStack):
     normalisation over a 1 x 1 map erases its input.
 
     Args:
-        image_shape: `(height, width, channels)`; height and width divisible by 4.
+        image_shape: `(height, width, channels)`. Images whose height or width is no multiple of 4
+            are mirrored at their edges up to one, and what is made is cut back.
         bottleneck_channels: 32 for MNIST and Fashion-MNIST, 96 for CIFAR-10.
         width: Channels of the first convolution; the middle ones have up to four times as many.
 
@@ -29,11 +31,7 @@ class PerturbationGenerator(ImageStack):
     def __init__(self, image_shape, bottleneck_channels=32, width=16, **kwargs):
         super().__init__(**kwargs)
         self.image_shape = tuple(image_shape)
-        if self.image_shape[0] % 4 or self.image_shape[1] % 4:
-            raise ValueError(
-                "`image_shape` must have height and width divisible by 4. "
-                f"Received: image_shape={self.image_shape}"
-            )
+        doublings(self.image_shape)  # refuses what is too large
         self.bottleneck_channels = bottleneck_channels
         self.width = width
         down = ((width, 1), (2 * width, 2), (4 * width, 2), (4 * width, 1))
@@ -50,3 +48,16 @@ class PerturbationGenerator(ImageStack):
             layers.Activation("tanh", dtype="float32"),
         ]
         self.stack = keras.Sequential(stack, name="stack")
+
+    def call(self, images, training=False):
+        height, width, _ = self.image_shape
+        if height % 4 == 0 and width % 4 == 0:
+            return super().call(images, training=training)
+        margins = [[0, 0], [0, -height % 4], [0, -width % 4], [0, 0]]
+        perturbations = super().call(ops.pad(images, margins, "symmetric"), training=training)
+        return perturbations[:, :height, :width]
+
+    def build(self, input_shape=None):
+        height, width, channels = self.image_shape
+        self.stack.build((None, height + -height % 4, width + -width % 4, channels))
+        self.built = True

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
+from tfpurify.models.image_sizes import doublings
+
 
 @keras.saving.register_keras_serializable("tfpurify")
 class BatchNormalization(layers.BatchNormalization):
@@ -164,29 +166,19 @@ def instance_normalization():
     return layers.GroupNormalization(groups=-1)
 
 
-def require_at_most_32(image_shape):
-    """Refuses images that a decoder of three doublings from 4 x 4 cannot fill.
-
-    Raises:
-        ValueError: If the height or the width is over 32.
-    """
-    if max(image_shape[:2]) > 32:
-        raise ValueError(
-            "`image_shape` must have height and width of at most 32. "
-            f"Received: image_shape={tuple(image_shape)}"
-        )
-
-
-def strided_discriminator_layers(filters, normalization):
+def strided_discriminator_layers(filters, normalization, image_shape):
     """Yields the layers of a discriminator: 4 x 4 convolutions of stride 2 down to one logit.
 
     Args:
-        filters: The convolutions' filters, first to last.
+        filters: The convolutions' filters, first to last; of images above 32 x 32 the last again,
+            once for each doubling.
         normalization: Function that returns a normalisation layer, used after every convolution
             but the first, or None for no normalisation at all.
+        image_shape: `(height, width, channels)`.
 
     Source: Radford et al. 2016, section 3.
     """
+    filters = [*filters, *[filters[-1]] * doublings(image_shape)]
     for index, width in enumerate(filters):
         yield layers.Conv2D(width, 4, 2, padding="same")
         if normalization is not None and index > 0:

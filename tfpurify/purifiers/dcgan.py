@@ -1,5 +1,7 @@
 """DCGAN: the generative prior onto whose range DefenseGAN projects."""
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import layers, ops
@@ -7,11 +9,8 @@ from keras import layers, ops
 from tfpurify.arguments import require_at_least, require_one_of
 from tfpurify.models import losses
 from tfpurify.models.base import AdversarialModel, Configured
-from tfpurify.models.layers import (
-    BatchNormalization,
-    require_at_most_32,
-    strided_discriminator_layers,
-)
+from tfpurify.models.image_sizes import doublings, first_grid, require_weights_fit
+from tfpurify.models.layers import BatchNormalization, strided_discriminator_layers
 from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.folded_generator import FoldedGenerator
 from tfpurify.vocabulary import PRIOR_LOSSES
@@ -26,7 +25,8 @@ class Generator(Configured, keras.Model):
     sigmoid; cropped to the image's size.
 
     Args:
-        image_shape: `(height, width, channels)`; height and width at most 32.
+        image_shape: `(height, width, channels)`; height and width at most 128. For each doubling
+            above 32 there is a stage more, and it begins with twice the channels.
         latent_dim: Size of z.
         width: Multiplies the channels. 1 is the study's.
 
@@ -35,19 +35,23 @@ class Generator(Configured, keras.Model):
 
     def __init__(self, image_shape, latent_dim=100, width=1, **kwargs):
         super().__init__(**kwargs)
-        require_at_most_32(image_shape)
         require_at_least(1, width=width, latent_dim=latent_dim)
         self.image_shape = tuple(image_shape)
         self.latent_dim = latent_dim
         self.width = width
         height, image_width, channels = self.image_shape
+        grid = first_grid(image_shape)
+        first, *others = [8 * 2**n for n in range(3 + doublings(image_shape), -1, -1)]
+        counts = [latent_dim * math.prod(grid) * first * width]
+        counts += [4 * 4 * 2 * (filters * width) ** 2 for filters in others]
+        require_weights_fit("The prior", sum(counts))
         stack = [
-            layers.Dense(4 * 4 * 64 * width, use_bias=False),
+            layers.Dense(math.prod(grid) * first * width, use_bias=False),
             layers.BatchNormalization(),
             layers.ReLU(),
-            layers.Reshape((4, 4, 64 * width)),
+            layers.Reshape((*grid, first * width)),
         ]
-        for filters in (32, 16, 8):
+        for filters in others:
             stack += [
                 layers.Conv2DTranspose(filters * width, 4, 2, padding="same", use_bias=False),
                 BatchNormalization(),
@@ -81,6 +85,7 @@ class Generator(Configured, keras.Model):
             ],
             (tf.convert_to_tensor(convolution.kernel), tf.convert_to_tensor(convolution.bias)),
             self.image_shape,
+            first_grid(self.image_shape),
         )
 
     def _layers_of(self, kind):
@@ -103,7 +108,7 @@ class DCGAN(AdversarialModel):
     batch of its own, for each generator step, and no batch normalisation in the critic.
 
     Args:
-        image_shape: `(height, width, channels)`; height and width at most 32.
+        image_shape: `(height, width, channels)`; height and width at most 128.
         latent_dim: Size of z ~ N(0, 1).
         width: Multiplies the generator's and the discriminator's channels. 1 is the study's.
         gan_loss: `dcgan` or `wgan-gp`.
@@ -140,7 +145,11 @@ class DCGAN(AdversarialModel):
         self.generator = Generator(image_shape, latent_dim, width, name="generator")
         normalization = BatchNormalization if gan_loss == "dcgan" else None
         self.discriminator = keras.Sequential(
-            list(strided_discriminator_layers([16 * width, 32 * width, 64 * width], normalization)),
+            list(
+                strided_discriminator_layers(
+                    [16 * width, 32 * width, 64 * width], normalization, self.image_shape
+                )
+            ),
             name="discriminator",
         )
         self.generator_tracker = keras.metrics.Mean(name="generator_loss")

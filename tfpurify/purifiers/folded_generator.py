@@ -1,5 +1,7 @@
 """A trained generator, rewritten so that its value and its gradient cost as little as they can."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -19,25 +21,29 @@ class FoldedGenerator:
     about three quarters of the time that TensorFlow's tape takes through the Keras layers.
 
     Args:
-        dense: `(kernel, bias)`, `(latent_dim, 4 * 4 * filters)`.
-        transposed: Three `(kernel, bias)` of transposed convolutions, batch normalisation folded.
+        dense: `(kernel, bias)`, `(latent_dim, rows * columns * filters)`.
+        transposed: `(kernel, bias)` of each transposed convolution, batch normalisation folded.
         convolution: `(kernel, bias)` of the last, 4 x 4.
         image_shape: `(height, width, channels)`.
+        grid: `(rows, columns)` before the transposed convolutions.
     """
 
-    def __init__(self, dense, transposed, convolution, image_shape):
-        self.image_shape = image_shape
+    def __init__(self, dense, transposed, convolution, image_shape, grid):
+        self.image_shape, self.grid = image_shape, grid
         self.dense_kernel, self.dense_bias = dense
         self.kernels = [plain_kernel(kernel, _KERNEL_ROWS) for kernel, _ in transposed]
         self.biases = [
-            _as_window_bias(bias, 4 * 2**index) for index, (_, bias) in enumerate(transposed)
+            _as_window_bias(bias, [size * 2**index for size in grid])
+            for index, (_, bias) in enumerate(transposed)
         ]
         self.kernels.append(_as_block_kernel(convolution[0]))
         self.last_bias = convolution[1]
         # Blocks of 2 x 2 pixels that start at row -1. Where the crop leaves out an edge block on
         # each side, it is not computed.
-        offsets = [(32 - size) // 2 for size in image_shape[:2]]
-        ends = [32 - offset - size for offset, size in zip(offsets, image_shape[:2], strict=True)]
+        self._made = [size * 2 ** len(transposed) for size in grid]
+        margins = [made - size for made, size in zip(self._made, image_shape[:2], strict=True)]
+        offsets = [margin // 2 for margin in margins]
+        ends = [margin - offset for margin, offset in zip(margins, offsets, strict=True)]
         self._block_padding = 0 if min(*offsets, *ends) >= 1 else 1
         self._crop = [offset - 1 + 2 * self._block_padding for offset in offsets]
 
@@ -84,7 +90,7 @@ class FoldedGenerator:
         outputs = tf.nn.relu(z @ self.dense_kernel + self.dense_bias)
         activations = [outputs]
         outputs = self._as_image(outputs)
-        for index, (kernel, bias) in enumerate(zip(self.kernels[:3], self.biases, strict=True)):
+        for index, (kernel, bias) in enumerate(zip(self.kernels[:-1], self.biases, strict=True)):
             if index:
                 outputs = tf.nn.depth_to_space(outputs, 2)
             outputs = tf.nn.relu(tf.nn.conv2d(outputs, kernel, 1, "VALID") + bias)
@@ -95,7 +101,7 @@ class FoldedGenerator:
         """Returns the logits' derivative along `tangents`, one direction in z an image."""
         outputs = _through_relu(tangents @ self.dense_kernel, activations[0])
         outputs = self._as_image(outputs)
-        for index, kernel in enumerate(self.kernels[:3]):
+        for index, kernel in enumerate(self.kernels[:-1]):
             if index:
                 outputs = tf.nn.depth_to_space(outputs, 2)
             outputs = tf.nn.conv2d(outputs, kernel, 1, "VALID")
@@ -105,14 +111,14 @@ class FoldedGenerator:
     def _backward(self, activations, upstream):
         """Returns the gradient with respect to z of sum(upstream * logits)."""
         height, width = self.image_shape[:2]
-        size = 34 - 4 * (1 - self._block_padding)
+        rows, columns = (made + 2 - 4 * (1 - self._block_padding) for made in self._made)
         top, left = self._crop
-        margins = [[0, 0], [top, size - height - top], [left, size - width - left], [0, 0]]
+        margins = [[0, 0], [top, rows - height - top], [left, columns - width - left], [0, 0]]
         outputs = tf.nn.space_to_depth(tf.pad(upstream, margins), 2)
-        outputs = _convolve_back(outputs, self.kernels[3], 2 - self._block_padding)
-        for index in (2, 1, 0):
+        outputs = _convolve_back(outputs, self.kernels[-1], 2 - self._block_padding)
+        for index in range(len(self.kernels) - 2, -1, -1):
             outputs = _through_relu(outputs, activations[index + 1])
-            # Of the first layer's padded 6 x 6 places only the inner 4 x 4 have a gradient.
+            # Of the first layer's padded places only the inner ones have a gradient.
             outputs = _convolve_back(outputs, self.kernels[index], 1 if index else 0)
             if index:
                 outputs = tf.nn.space_to_depth(outputs, 2)
@@ -121,11 +127,11 @@ class FoldedGenerator:
         return tf.matmul(outputs, self.dense_kernel, transpose_b=True)
 
     def _as_image(self, outputs):
-        outputs = tf.reshape(outputs, (-1, 4, 4, outputs.shape[1] // 16))
+        outputs = tf.reshape(outputs, (-1, *self.grid, outputs.shape[1] // math.prod(self.grid)))
         return _pad(outputs, 1)
 
     def _last(self, outputs):
-        blocks = tf.nn.conv2d(_pad(outputs, self._block_padding), self.kernels[3], 1, "VALID")
+        blocks = tf.nn.conv2d(_pad(outputs, self._block_padding), self.kernels[-1], 1, "VALID")
         (top, left), (height, width, _) = self._crop, self.image_shape
         pixels = tf.nn.depth_to_space(blocks, 2)
         return pixels[:, top : top + height, left : left + width]
@@ -146,12 +152,13 @@ def _convolve_back(upstream, kernel, margin):
 
 
 def _as_window_bias(bias, size):
-    """Returns a bias for each place: what lies outside the image of 2 * size rows is put out."""
-    outside = np.zeros((size + 1, 2), bool)
-    outside[0, 0] = outside[-1, 1] = True
-    is_outside = outside[:, None, :, None] | outside[None, :, None, :]
+    """Returns a bias for each place: what lies outside twice `size` pixels is put out."""
+    rows, columns = (np.zeros((one + 1, 2), bool) for one in size)
+    for outside in (rows, columns):
+        outside[0, 0] = outside[-1, 1] = True
+    is_outside = rows[:, None, :, None] | columns[None, :, None, :]
     places = tf.where(is_outside[..., None], _OUTSIDE, bias)
-    return tf.reshape(places, (1, size + 1, size + 1, 4 * bias.shape[0]))
+    return tf.reshape(places, (1, len(rows), len(columns), 4 * bias.shape[0]))
 
 
 def _as_block_kernel(kernel):

@@ -7,6 +7,7 @@ from keras import layers, ops
 from tfpurify.arguments import require_at_least
 from tfpurify.data.augmentation import add_noise
 from tfpurify.models.base import Configured, Pretrained, freeze
+from tfpurify.models.image_sizes import doublings
 from tfpurify.models.replicas import apply_mean, own_step
 
 _CURVATURE_SAMPLES = 256
@@ -29,7 +30,8 @@ class LatentEncoder(Pretrained, Configured, keras.Model):
         image_shape: `(height, width, channels)`.
         latent_dim: Size of z.
         generator: The frozen `Generator`; needed for training only.
-        filters: Of the encoder's and the refiner's 4 x 4 convolutions of stride 2.
+        filters: Of the encoder's and the refiner's 4 x 4 convolutions of stride 2; of images above
+            32 x 32 the last again, once for each doubling.
         units: Of the dense layer after them.
         num_refinements: How often the refiner corrects z in training.
         input_noise: Bound of the uniform noise on half of the training images; `add_noise`.
@@ -76,7 +78,7 @@ class LatentEncoder(Pretrained, Configured, keras.Model):
 
     def _make_network(self, name):
         trunk = []
-        for filters in self.filters:
+        for filters in (*self.filters, *self.filters[-1:] * doublings(self.image_shape)):
             trunk += [layers.Conv2D(filters, 4, 2, padding="same"), layers.LeakyReLU(0.1)]
         small_start = keras.initializers.VarianceScaling(0.1)
         head = [

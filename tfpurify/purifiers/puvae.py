@@ -8,10 +8,11 @@ from tfpurify.arguments import require_at_least, require_one_of
 from tfpurify.data.augmentation import add_noise
 from tfpurify.models import losses
 from tfpurify.models.base import Pretrained, freeze, missing_model
-from tfpurify.models.layers import BatchNormalization, Conv2DTranspose, require_at_most_32
+from tfpurify.models.image_sizes import require_weights_fit
 from tfpurify.models.logits import logits_of, require_logits
 from tfpurify.models.replicas import apply_mean, own_step
 from tfpurify.purifiers.base import CandidatePurifier
+from tfpurify.purifiers.puvae_layers import decoder_layers, encoder_layers, num_features
 from tfpurify.vocabulary import CLASSIFICATION_LABELS
 
 
@@ -27,7 +28,8 @@ class PuVAE(Pretrained, CandidatePurifier):
     features and one for the label, so that all labels of an image share its convolutions.
 
     Args:
-        image_shape: `(height, width, channels)`; height and width at most 32.
+        image_shape: `(height, width, channels)`; height and width at most 128. Above 32 there is a
+            convolution of stride 2 more at both ends for each doubling.
         num_classes: Number of labels, and of candidates.
         latent_dim: Size of z. The study takes 50, 100, 256 for MNIST, Fashion-MNIST, CIFAR-10.
         classifier: Frozen source classifier, images -> logits. Needed for training only; its
@@ -97,12 +99,12 @@ class PuVAE(Pretrained, CandidatePurifier):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        require_at_most_32(image_shape)
         require_at_least(1, latent_dim=latent_dim, input_noise_period=input_noise_period)
         noises = {"training_noise": training_noise, "input_noise": input_noise}
         require_at_least(0, noise_scale=noise_scale, **noises)
         require_one_of(CLASSIFICATION_LABELS, classification_labels=classification_labels)
         self.image_shape = tuple(image_shape)
+        require_weights_fit("PuVAE", self.hidden_units * num_features(self.image_shape))
         self.num_classes = num_classes
         self.latent_dim = latent_dim
         self.reconstruction_weight = reconstruction_weight
@@ -118,8 +120,8 @@ class PuVAE(Pretrained, CandidatePurifier):
         self.seed = seed
         self.classifier = classifier
         freeze(classifier)
-        convolutions = [*self.convolution_layers(), layers.Flatten()]
-        self.convolutions = keras.Sequential(convolutions, name="convolutions")
+        convolutions = encoder_layers(self.image_shape, batch_normalization)
+        self.convolutions = keras.Sequential(list(convolutions), name="convolutions")
         self.features_dense = layers.Dense(self.hidden_units, name="features_dense")
         if batch_normalization:
             self.features_normalization = layers.BatchNormalization(name="features_normalization")
@@ -127,32 +129,11 @@ class PuVAE(Pretrained, CandidatePurifier):
         self.hidden_dense = layers.Dense(self.hidden_units, activation="relu", name="hidden_dense")
         self.mean_head = layers.Dense(latent_dim, dtype="float32", name="z_mean")
         self.stddev_head = layers.Dense(latent_dim, "softplus", dtype="float32", name="z_stddev")
-        decoder = [*self.decoder_layers(), layers.Activation("sigmoid", dtype="float32")]
-        self.decoder = keras.Sequential(decoder, name="decoder")
+        decoder = decoder_layers(self.image_shape)
+        self.decoder = keras.Sequential(list(decoder), name="decoder")
         names = ("loss", "reconstruction_loss", "kl_loss", "classification_loss")
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in names}
         self.purified_accuracy = keras.metrics.SparseCategoricalAccuracy(name="purified_accuracy")
-
-    def convolution_layers(self):
-        """Yields the encoder's convolutions."""
-        options = {"dilation_rate": 2, "padding": "same"}
-        for _ in range(3):
-            if self.batch_normalization:
-                yield layers.Conv2D(32, 7, use_bias=False, **options)
-                yield BatchNormalization()
-                yield layers.ReLU()
-            else:
-                yield layers.Conv2D(32, 7, activation="relu", **options)
-
-    def decoder_layers(self):
-        """Yields the layers from a latent code and a label to an image's logits."""
-        height, width, channels = self.image_shape
-        yield layers.Dense(512, activation="relu")
-        yield layers.Reshape((4, 4, 32))
-        yield Conv2DTranspose(32, 7, activation="relu")
-        yield layers.Conv2DTranspose(32, 7, 2, padding="same", activation="relu")
-        yield Conv2DTranspose(channels, 7)
-        yield layers.CenterCrop(height, width)
 
     def build(self, input_shape=None):
         self.convolutions.build((None, *self.image_shape))
