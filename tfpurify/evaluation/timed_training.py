@@ -40,12 +40,12 @@ def train_within(part, seconds, place, architecture, log_folder):
     few = None
     if (folder / "config.json").exists():
         begun = trained_parts.describe(part.name, place["output_dir"])
-        names = {*_planned(part, dict(part.options), 1), *place}
+        names = {*_planned(part, dict(part.options), 1), *place, "mixed_precision"}
         options = {name: begun[name] for name in names}
     else:
         given = {**dict(part.options), **place}
-        steps, most = _steps(part, given, seconds, place["output_dir"], architecture)
-        options = {**_planned(part, given, steps), **place}
+        steps, most, is_mixed = _steps(part, given, seconds, place["output_dir"], architecture)
+        options = {**_planned(part, given, steps), **place, "mixed_precision": is_mixed}
         few = steps if steps < min(most, _FEW_STEPS) else None
     log = Path(log_folder) / f"{part.name}.log"
     named = {name for name, _ in part.options}
@@ -83,7 +83,10 @@ def _planned(part, given, steps):
 
 
 def _steps(part, given, seconds, output_dir, architecture):
-    """Returns how many steps fit, at most those of the preset, and how many that has."""
+    """Returns how many steps fit, at most those of the preset; how many that has; the precision.
+
+    The last is whether bfloat16 makes them faster here.
+    """
     started = time.monotonic()
     config = configuration.resolve(part.trainer, given)
     target = trained_parts.load_classifier(config["dataset"], output_dir, architecture)
@@ -97,10 +100,14 @@ def _steps(part, given, seconds, output_dir, architecture):
         )
         target = PurifiedClassifier(purifier, target, config["gradient_mode"])
         target.build()
-    step = seconds_per_step(part.trainer, given, target)
+    step, is_mixed = seconds_per_step(part.trainer, given, target), config["mixed_precision"]
+    if part.trainer == "puvae" and not is_mixed:
+        # Three times as fast where the processor multiplies in bfloat16, slower elsewhere.
+        reduced = seconds_per_step(part.trainer, {**given, "mixed_precision": True}, target)
+        step, is_mixed = min((step, False), (reduced, True))
     spent = time.monotonic() - started
     most = presets.usual_steps(config)
     steps = int((seconds - spent - _STARTING_SECONDS) / (_SLOWER * step))
     steps = max(min(steps, most), _FEWEST_STEPS)
     logging.info("%s: %d steps of %.2f s", part.name, steps, step)
-    return steps, most
+    return steps, most, is_mixed
