@@ -2,6 +2,7 @@
 
 import logging
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -163,3 +164,20 @@ def test_the_embedded_sample_is_of_the_three_alone(tmp_path):
     dataset = own.register(tmp_path / "set")
     with pytest.raises(ValueError, match="embedded sample has"):
         loading.load_dataset(dataset, "train", source="embedded")
+
+
+def test_pixels_are_those_of_keras_s_reader_of_folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = rng.integers(0, 256, (20, 24, 4), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{index}.png")
+    dataset = own.register(tmp_path / "set", "16x12")
+    ours = np.concatenate([own.split_of(dataset, split)[0] for split in loading.SPLITS])
+    read = keras.utils.image_dataset_from_directory(
+        tmp_path / "set", image_size=(16, 12), batch_size=20, shuffle=False, verbose=False
+    )
+    keras_images = next(iter(read))[0].numpy()
+    ours, theirs = (sorted(map(tuple, np.rint(i).reshape(20, -1))) for i in (ours, keras_images))
+    assert np.max(np.abs(np.array(ours, int) - np.array(theirs, int))) <= 1

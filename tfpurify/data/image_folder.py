@@ -5,6 +5,8 @@ import functools
 import numpy as np
 from absl import logging
 
+from tfpurify.data.resizing import resized
+
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _GREY = ("1", "L", "LA", "I", "I;16", "F")
 _MOST_REFUSED = 0.05  # of the files
@@ -121,13 +123,11 @@ class ImageFolder:
             image = ImageOps.exif_transpose(found)
         if image.mode in ("I;16", "I"):  # PIL clips 16 bits instead of scaling them
             image = Image.fromarray((np.asarray(image, np.float64) / 257.0).astype(np.uint8))
-        if image.mode in ("LA", "RGBA", "P"):
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        image = image.convert("L" if channels == 1 else "RGB")
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(image, np.uint8).reshape(self.image_shape)
+        image = image.convert(
+            "L" if channels == 1 else "RGB"
+        )  # what is transparent keeps its colour
+        pixels = np.asarray(image, np.uint8).reshape(1, *image.size[::-1], channels)
+        return resized(pixels, (height, width))[0]
 
 
 def _subfolders(path):

@@ -6,6 +6,8 @@ import numpy as np
 def resized(images, size):
     """Returns uint8 images `(n, *size, channels)`; as they are if `size` is None.
 
+    As Keras's reader of folders does it: bilinear, not smoothed before, rounded at the end.
+
     Args:
         images: uint8 `(n, height, width, channels)`.
         size: `(height, width)` or None.
@@ -19,5 +21,5 @@ def resized(images, size):
 def _resize(images, size):
     import tensorflow as tf
 
-    floats = tf.image.resize(images, size, antialias=True)
+    floats = tf.image.resize(images, size)
     return tf.cast(tf.clip_by_value(tf.round(floats), 0, 255), tf.uint8).numpy()
