@@ -115,7 +115,9 @@ def load_preset(name, folder=None):
             f"{path} must have sha256 {entry['sha256']} ({entry['bytes']} bytes). "
             f"Received: {found} ({len(blob)} bytes). {advice}."
         )
-    return decode(blob, path)
+    model = decode(blob, path)
+    model.source_file = str(path)  # what `models.base.reference_to` says of it
+    return model
 
 
 def load_model(path, compile=True):
@@ -139,7 +141,9 @@ def load_model(path, compile=True):
         raise ValueError(f"{path} must be a whole .keras file. Received: {damaged} is damaged")
     check_config(config, path)
     try:
-        return keras.saving.load_model(path, compile=compile, safe_mode=True)
+        model = keras.saving.load_model(path, compile=compile, safe_mode=True)
+        model.source_file = str(path)
+        return model
     except Exception as error:
         raise ValueError(f"{path} must be a whole .keras file: {first_line(error)}") from error
 
