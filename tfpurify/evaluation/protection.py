@@ -1,6 +1,7 @@
 """What a purifier buys a classifier: trained, attacked and measured within so many minutes."""
 
 import dataclasses
+import importlib.util
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tfpurify.evaluation.trained_advgans import load_advgans
 from tfpurify.training import trained_parts
 
 ATTACKS = ("noise", "advgan", "pgd", "apgd_ce", "square")
+_OF_ART = ("apgd_ce", "square")
 FEW_IMAGES = 100  # training images of a class below which a warning is due
 _BATCH_SIZE = 25
 # Of the time: measured on two cores, so that no figure rests on few images or few steps.
@@ -122,6 +124,13 @@ class Protection:
                 "`image_range` right, and are its classes in the order of "
                 f"{list(self.spec.class_names[:5])}?"
             )
+        self.attacks = ATTACKS
+        if importlib.util.find_spec("art") is None:
+            self.attacks = tuple(name for name in ATTACKS if name not in _OF_ART)
+            self._warn(
+                "APGD-CE and Square are not tried, because the Adversarial Robustness Toolbox is "
+                'not installed (`pip install "tfpurify[art]"`): an attacker may do better'
+            )
         if min(self.limit, int(self._images("test").cardinality())) < 50:
             self._warn("There are fewer than 50 test images: every figure is vague")
         return accuracy
@@ -190,7 +199,7 @@ class Protection:
         batches = self._images("test").take(self.limit).batch(_BATCH_SIZE)
         measured = measure_attack(
             defence,
-            ATTACKS if advgans.models else tuple(n for n in ATTACKS if n != "advgan"),
+            self.attacks,
             Settings(epsilon, num_steps=self.num_steps, seed=self.seed),
             _until(batches, time.monotonic() + seconds),
             advgans=advgans,

@@ -105,11 +105,12 @@ def write_page(protection, rows, verdicts, sheets, accuracy, commands):
 def _method(protection):
     counts = sorted({record["n"] for record in protection.records})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    attacks = ", ".join(display(name) for name in protection.attacks)
     return (
         f"On {images} test images, as many as {protection.minutes:g} minutes allowed; n stands "
         "beside each rate. An image counts as right under attack if it is right and none of these "
-        "attacks fools it: noise, AdvGAN (trained against exactly this defence), PGD of "
-        f"{protection.num_steps} steps, APGD-CE and Square; through a purifier by each way that "
-        "its gradient can take. A blind attacker has the classifier and not the purifier. A "
+        f"attacks fools it: {attacks}. AdvGAN is trained against exactly this defence; gradient "
+        f"attacks take {protection.num_steps} steps, and cross a purifier by each way that there "
+        "is. A blind attacker has the classifier and not the purifier. A "
         "stronger attacker may exist: these figures are what these attacks leave."
     )

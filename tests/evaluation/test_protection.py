@@ -1,0 +1,185 @@
+"""The job of `trainers.protect`: what it refuses, what it says, and that it goes on."""
+
+import json
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from tfpurify.data import own, specs
+from tfpurify.evaluation import protection as protection_module
+from tfpurify.evaluation import records
+from tfpurify.evaluation.protection import Protection
+from tfpurify.evaluation.time_shares import TimeShares
+from tfpurify.report.protection_page import screen, table_rows
+from tfpurify.training import own_classifier
+from trainers import protect
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a small data set and two classifiers: one right, one that knows nothing."""
+    monkeypatch.setattr(own, "_readers", {})
+    monkeypatch.setattr(own, "DATASETS", known := dict(specs.DATASETS))
+    monkeypatch.setattr(specs, "DATASETS", known)
+    monkeypatch.setattr(own_classifier, "_known", {})
+    own._splits.cache_clear()
+    own_classifier.load.cache_clear()
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    images = np.clip(0.25 + 0.5 * labels[:, None, None] + 0.05 * rng.normal(size=(400, 8, 8)), 0, 1)
+    for name, kept in (("stripes", 400), ("few", 120)):
+        np.savez(
+            tmp_path / f"{name}.npz",
+            x_train=images[:kept],
+            y_train=labels[:kept],
+            x_test=images[:100],
+            y_test=labels[:100],
+        )
+    for name, weight in (("right", 1.0), ("chance", 0.0)):
+        dense = keras.layers.Dense(2)
+        net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), dense])
+        kernel = np.full((64, 1), weight) * [[-1.0, 1.0]]
+        dense.set_weights([kernel, -0.5 * kernel.sum(axis=0)])
+        net.save(tmp_path / f"{name}.keras")
+    return tmp_path
+
+
+def make(place, dataset="stripes", classifier="right", **options):
+    dataset = own.register(place / f"{dataset}.npz")
+    name = own_classifier.register(
+        {"dataset": dataset, "classifier": str(place / f"{classifier}.keras")}
+    )
+    return Protection(dataset, place, classifier=name, **options)
+
+
+def test_a_classifier_at_chance_is_refused(place):
+    with pytest.raises(ValueError, match="better than the most frequent class"):
+        make(place, classifier="chance").check_classifier()
+
+
+def test_few_images_are_said_and_the_accuracy_is_the_classifier_s(place):
+    whole = make(place)
+    assert whole.check_classifier() == 1.0
+    assert not any("fewer than 100 training" in words for words in whole.warnings)
+    few = make(place, dataset="few")
+    few.check_classifier()
+    assert any("2 of 2 classes have fewer than 100 training" in words for words in few.warnings)
+
+
+def test_labels_beyond_the_classifier_s_outputs_are_refused(place):
+    with np.load(place / "stripes.npz") as file:
+        arrays = dict(file)
+    arrays["y_train"] = arrays["y_train"] + np.arange(400) // 200
+    np.savez(place / "three.npz", **arrays)
+    with pytest.raises(ValueError, match="an output for each of three's 3 classes"):
+        make(place, dataset="three").check_classifier()
+
+
+def test_without_art_its_attacks_are_left_out_and_it_is_said(place, monkeypatch):
+    monkeypatch.setattr(protection_module.importlib.util, "find_spec", lambda name: None)
+    job = make(place)
+    job.check_classifier()
+    assert job.attacks == ("noise", "advgan", "pgd")
+    assert any("APGD-CE and Square are not tried" in words for words in job.warnings)
+
+
+@pytest.fixture
+def trained(monkeypatch, place):
+    """Trainings that leave a file and no model; the names of what was trained, in order."""
+    names = []
+
+    def train_within(part, seconds, where, architecture, log_folder):
+        assert seconds > 0
+        names.append(part.name)
+        folder = place / "runs" / part.name
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text("{}")
+        (folder / "model.keras").write_text("")
+        (folder / "config.json").write_text(json.dumps({"dataset": "stripes"}))
+
+    monkeypatch.setattr(protection_module, "train_within", train_within)
+    return names
+
+
+def measured(job, purifier, threat_model, epsilon, seconds):
+    rates = {
+        "n": 50,
+        "clean_accuracy": 1.0,
+        "purified_clean_accuracy": None if purifier == "none" else 0.9,
+        "correct_without_attack": 45,
+        "robust_accuracy": 0.1,
+        "attack_success_rate": 0.5,
+        "attack_success_rate_low": 0.4,
+        "attack_success_rate_high": 0.6,
+        "epsilon": epsilon,
+        "max_perturbation": epsilon,
+        "dead_gradient": 0.0,
+        "wall_seconds": 1.0,
+    }
+    return records.make_record(
+        rates,
+        dataset="stripes",
+        data_source="own",
+        split="test",
+        classifier="right",
+        purifier=purifier,
+        threat_model=threat_model,
+        attack="worst_case",
+        seed=0,
+    )
+
+
+def test_every_defence_is_measured_once_and_a_second_run_has_nothing_left(
+    place, trained, monkeypatch
+):
+    monkeypatch.setattr(Protection, "_attack", measured)
+    epsilons = (0.1, 0.2)
+    job = make(place, epsilons=epsilons, purifiers=("puvae", "puvae_adversarial"))
+    found = list(job.run())
+    settings = [(record["purifier"], record["threat_model"], record["epsilon"]) for record in found]
+    expected = [("none", "whitebox", epsilon) for epsilon in epsilons]
+    for purifier in ("puvae", "puvae_adversarial"):
+        for epsilon in epsilons:
+            expected += [(purifier, "blind", epsilon), (purifier, "whitebox", epsilon)]
+    assert sorted(settings) == sorted(expected)
+    # Nothing is trained twice, and no attack before what it goes through.
+    assert len(set(trained)) == len(trained) == 8
+    assert trained.index("puvae_stripes") < trained.index("advgan_stripes_whitebox_puvae_eps25_5")
+    again = make(place, epsilons=epsilons, purifiers=("puvae", "puvae_adversarial"))
+    assert list(again.run()) == [] and len(trained) == 8
+    rows = table_rows(again, {"none": 1.0, "puvae": 2.0, "puvae_adversarial": 3.0})
+    assert len(rows) == 6 and rows[1][0] == "PuVAE" and rows[1][2].startswith("90.0 [")
+    assert "no purifier" in screen(rows)
+
+
+def test_time_that_one_stage_leaves_or_overdraws_goes_to_the_rest():
+    shares = TimeShares(100.0, {"a": 1.0, "b": 3.0})
+    shares.plan(["a", "b", "b"])
+    with shares.stage("a") as seconds:
+        assert seconds == pytest.approx(100 / 7, abs=0.2)
+        shares.deadline -= 60  # as if it had taken so long
+    with shares.stage("b") as seconds:
+        assert seconds == pytest.approx(20, abs=0.2)
+        shares.deadline = time.monotonic() - 1
+    with shares.stage("b") as seconds:
+        assert seconds == 0.0
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status"),
+    [
+        ([(True, False)], 0),
+        ([(False, False), (True, False)], 0),
+        ([(False, False)], protect.NOT_WORTH_IT),
+        ([(False, True), (True, False)], protect.WORSE_THAN_NONE),
+    ],
+)
+def test_the_exit_status_tells_what_it_is_worth(verdicts, status, monkeypatch):
+    from tfpurify.evaluation.verdict import Verdict
+    from tfpurify.serving import protected_classifier
+
+    found = [Verdict("", *one) for one in verdicts]
+    monkeypatch.setattr(protected_classifier, "protect_classifier", lambda *_: found)
+    assert protect.protect({}) == status
