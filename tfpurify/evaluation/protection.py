@@ -249,11 +249,11 @@ class Protection:
 
 def _until(batches, deadline):
     """Yields batches as long as the next is likely to be done by the deadline; one at least."""
-    longest, before = 0.0, time.monotonic()
+    before = None
     for index, batch in enumerate(batches):
-        if index:
-            now = time.monotonic()
-            longest, before = max(now - before, 0.0 if index == 1 else longest), now
-            if now + longest > deadline:
-                return
+        now = time.monotonic()
+        # The first batch takes longer than the others: graphs are made in it.
+        if index and now + (now - before) / (2 if index == 1 else 1) > deadline:
+            return
+        before = now
         yield batch
