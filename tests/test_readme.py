@@ -77,7 +77,8 @@ def test_a_classifier_is_protected_as_it_says(tmp_path):
     assert (tmp_path / "runs" / "protect_digits" / "index.html").stat().st_size > 10_000
     bundle = tmp_path / "saved_models" / "puvae_digits_digits_net"
     assert (bundle / "1" / "saved_model.pb").is_file()
-    found = [json.loads(line) for line in open(tmp_path / "runs/protect_digits/records.jsonl")]
+    lines = (tmp_path / "runs" / "protect_digits" / "records.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
     assert {(one["purifier"], one["threat_model"]) for one in found} == {
         ("none", "whitebox"),
         ("puvae", "blind"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -94,3 +95,18 @@ def read_json_lines(path):
 def write_json_lines(path, values):
     """Writes values as JSON, one a line; the file whole or not at all."""
     write_aside(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+
+
+def digest(path):
+    """Returns the SHA-256 of a file, or of all files of a folder with their names.
+
+    Args:
+        path: The file or the folder.
+    """
+    path = Path(path)
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            found.update(str(file.relative_to(path)).encode() if path.is_dir() else b"")
+            found.update(file.read_bytes())
+    return found.hexdigest()

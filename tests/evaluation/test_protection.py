@@ -25,6 +25,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(specs, "DATASETS", known)
     monkeypatch.setattr(own_classifier, "_known", {})
     own._splits.cache_clear()
+    own.described.cache_clear()
     own_classifier.load.cache_clear()
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 2
@@ -183,3 +184,16 @@ def test_the_exit_status_tells_what_it_is_worth(verdicts, status, monkeypatch):
     found = [Verdict("", *one) for one in verdicts]
     monkeypatch.setattr(protected_classifier, "protect_classifier", lambda *_: found)
     assert protect.protect({}) == status
+
+
+def test_another_classifier_or_other_images_are_not_mixed_with_what_is_there(
+    place, trained, monkeypatch
+):
+    monkeypatch.setattr(Protection, "_attack", measured)
+    list(make(place).run())
+    own_classifier._known.clear()
+    net = keras.saving.load_model(place / "right.keras")
+    net.set_weights([2 * weight for weight in net.get_weights()])
+    net.save(place / "right.keras")
+    with pytest.raises(ValueError, match="classifier_sha256=.* Name another --output_dir"):
+        list(make(place).run())

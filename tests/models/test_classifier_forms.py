@@ -138,6 +138,12 @@ def adapted_by_form(tmp_path_factory):
     return adapt
 
 
+@pytest.fixture
+def narrow(monkeypatch):
+    """PuVAEs with few hidden units, which decide nothing about forms and most of the time."""
+    monkeypatch.setattr(PuVAE, "hidden_units", 16)
+
+
 def batch_of(shape, classes, n=24):
     images = np.random.default_rng(1).uniform(size=(n, *shape)).astype(np.float32)
     labels = np.asarray(functional(shape, classes)(images)).argmax(axis=1)
@@ -169,7 +175,9 @@ def test_every_form_gives_the_logits_and_a_gradient(form, size, adapted_by_form)
 @pytest.mark.parametrize(
     "form", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FORMS]
 )
-def test_every_form_is_defended_attacked_saved_and_served(form, size, adapted_by_form, tmp_path):
+def test_every_form_is_defended_attacked_saved_and_served(
+    form, size, adapted_by_form, tmp_path, narrow
+):
     shape, classes = size
     classifier = adapted_by_form(form, size)
     images, labels = batch_of(shape, classes, 8)

@@ -6,6 +6,7 @@ import numpy as np
 from absl import logging
 
 from tfpurify.data.resizing import resized
+from tfpurify.files import digest
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -61,6 +62,10 @@ class ImageArchive:
     def read(self):
         """Returns `train` and, if there is one, `test`: uint8 images and labels of each."""
         return self._parts
+
+    def digest(self):
+        """Returns the SHA-256 of the file."""
+        return digest(self.path)
 
     def _scale(self, arrays):
         """Returns what white is in all images: 255, or 1 where they are numbers in [0, 1]."""

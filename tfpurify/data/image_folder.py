@@ -6,6 +6,7 @@ import numpy as np
 from absl import logging
 
 from tfpurify.data.resizing import resized
+from tfpurify.files import digest
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _GREY = ("1", "L", "LA", "I", "I;16", "F")
@@ -104,6 +105,10 @@ class ImageFolder:
         logging.info("%s: %d %s images", self.path, len(heads), "grey" if is_grey else "colour")
         width, height = next(iter(sizes))
         return (*(self.size or (height, width)), 1 if is_grey else 3)
+
+    def digest(self):
+        """Returns the SHA-256 of the folder: of its files and their names."""
+        return digest(self.path)
 
     @functools.cache  # noqa: B019 (one for each folder, and a program has one folder)
     def read(self):

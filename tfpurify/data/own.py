@@ -103,6 +103,20 @@ def is_own(dataset):
     return dataset in _readers
 
 
+@functools.cache
+def described(dataset):
+    """Returns a run's settings that say which images a registered data set is.
+
+    A digest of them is among these, so that a run does not go on with others.
+    """
+    flags = dict(DATASETS[dataset].flags)
+    return {
+        "dataset_file": flags["dataset"],
+        "image_size": flags.get("image_size"),
+        "dataset_sha256": _readers[dataset].digest(),
+    }
+
+
 def source_of(dataset):
     """Returns where the images of a registered data set come from: `own` or `tfds`."""
     return _readers[dataset].source

@@ -58,6 +58,11 @@ class TFDSImages:
             )
         self.image_shape = (*(size or (height, width)), channels)
         self.class_names = tuple(label.names)
+        self.version = str(builder.info.version)
+
+    def digest(self):
+        """Returns TFDS's version of the data set."""
+        return self.version
 
     def read(self):
         """Returns `train` and, if there is one, `test`: uint8 images and labels of each.

@@ -2,13 +2,14 @@
 
 import dataclasses
 import importlib.util
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from tfpurify.data import loading
+from tfpurify.data import loading, own
 from tfpurify.evaluation import records
 from tfpurify.evaluation.attack_measurement import measure_attack
 from tfpurify.evaluation.attacks_by_name import Settings
@@ -18,7 +19,8 @@ from tfpurify.evaluation.retraining import is_finished
 from tfpurify.evaluation.time_shares import TimeShares
 from tfpurify.evaluation.timed_training import train_within
 from tfpurify.evaluation.trained_advgans import load_advgans
-from tfpurify.training import trained_parts
+from tfpurify.files import write_aside
+from tfpurify.training import own_classifier, trained_parts
 
 ATTACKS = ("noise", "advgan", "pgd", "apgd_ce", "square")
 _OF_ART = ("apgd_ce", "square")
@@ -136,7 +138,13 @@ class Protection:
         return accuracy
 
     def run(self):
-        """Does what is left of the job, and yields each new record as soon as it is measured."""
+        """Does what is left of the job, and yields each new record as soon as it is measured.
+
+        Raises:
+            ValueError: If the folder holds the job of other images or of another classifier.
+            ChildProcessError: If a training fails.
+        """
+        self._require_same_job()
         stages = self._stages()
         self.time.plan([stage.kind for stage in stages if not stage.is_done])
         for index, stage in enumerate(stages, start=1):
@@ -153,6 +161,24 @@ class Protection:
                 self.records.append(found)
                 records.update_records(self.path, [found])
                 yield found
+
+    def _require_same_job(self):
+        """Refuses to go on with what was trained and measured of something else."""
+        job = {"num_steps": self.num_steps, "seed": self.seed, "classifier": self.architecture}
+        if own.is_own(self.dataset):
+            job |= own.described(self.dataset)
+        if own_classifier.is_own(self.architecture):
+            job |= own_classifier.described(self.architecture)
+        path = self.folder / "config.json"
+        begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else job
+        changed = [name for name in job if begun.get(name) != job[name]]
+        if changed:
+            name = changed[0]
+            raise ValueError(
+                f"`output_dir` must hold the job that is asked for. Received: {name}={job[name]}, "
+                f"and in {self.folder} {name}={begun.get(name)}. Name another --output_dir"
+            )
+        write_aside(path, json.dumps(job, indent=2) + "\n")
 
     def _stages(self):
         stages = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from tfpurify.data import own
+from tfpurify.files import digest
 from tfpurify.vocabulary import CLASSIFIERS
 
 _CHECKED_IMAGES = 500  # validation images that a wrong scale is found out with
@@ -124,7 +125,8 @@ def flags_of(name):
 def described(name):
     """Returns a run's settings that say which file a classifier of one's own is."""
     flags = dict(_known[name].flags)
-    return {"classifier_file": flags.pop("classifier"), **flags}
+    path = flags.pop("classifier")
+    return {"classifier_file": path, "classifier_sha256": digest(path), **flags}
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Every trainer's hyper-parameters, by data set. Flags that are given override them."""
 
+from tfpurify.data import own
 from tfpurify.data.specs import get_spec
 from tfpurify.vocabulary import DATASETS, SMALL_EPSILON, STUDY_CLASSIFIERS, STUDY_EPSILON
 
@@ -208,9 +209,7 @@ def preset_of(trainer, dataset, overrides):
     like = "fashion_mnist" if spec.image_shape[-1] == 1 else "cifar10"
     classifier = spec.default_classifier
     preset = PRESETS[trainer](like, {"classifier": classifier, **overrides})
-    preset |= {"dataset": dataset, "classifier": classifier, "image_size": None}
-    said = [pair for pair in spec.flags if pair[0] in ("dataset", "image_size")]
-    preset |= {"dataset_file" if name == "dataset" else name: value for name, value in said}
+    preset |= {"dataset": dataset, "classifier": classifier, **own.described(dataset)}
     return {**COMMON, **preset, **({"augment": None} if "augment" in preset else {})}
 
 
