@@ -46,6 +46,20 @@ def require_epsilon(epsilon):
         raise ValueError(f"`epsilon` must be in (0, 1]. Received: epsilon={epsilon}")
 
 
+def parse_epsilon(word):
+    """Returns an L-inf bound from a flag's word.
+
+    Raises:
+        ValueError: If it is no number in (0, 1].
+    """
+    try:
+        epsilon = float(word)
+    except ValueError:
+        raise ValueError(f"`epsilon` must be numbers. Received: {word!r}") from None
+    require_epsilon(epsilon)
+    return epsilon
+
+
 def require_target_class(target_class, num_classes=None):
     """Refuses what is no class to move towards; None, an untargeted attack, passes.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import logging
 
-from tfpurify.arguments import require_epsilon
+from tfpurify.arguments import parse_epsilon
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.data import loading
 from tfpurify.evaluation import diagnostics, records
@@ -39,7 +39,7 @@ def attack_trained_defence(options, show, draw=None):
     names, dataset = options["attack"], options["dataset"]
     require_names(names, options["threat_model"])
     usual = PUBLISHED_MEAN_SQUARED if is_mean_squared(names) else STUDY_EPSILON
-    epsilons = [_epsilon(word) for word in options["epsilon"] or [usual]]
+    epsilons = [parse_epsilon(word) for word in options["epsilon"] or [usual]]
     folder, architecture = options["output_dir"], options["classifier"]
     swept = _purifier_settings(options)
     source = loading.resolve_source(dataset, options["data_dir"], options["data_source"])
@@ -120,15 +120,6 @@ def _purifier_settings(options):
             "`noise_scales` must be numbers >= 0, and `descents` steps x starts, as in 200x10. "
             f"Received: {noises or descents}"
         ) from None
-
-
-def _epsilon(word):
-    try:
-        epsilon = float(word)
-    except ValueError:
-        raise ValueError(f"`epsilon` must be numbers. Received: {word!r}") from None
-    require_epsilon(epsilon)
-    return epsilon
 
 
 def _modes(options, defence):

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from tfpurify.arguments import require_epsilon, require_one_of
+from tfpurify.arguments import parse_epsilon, require_one_of
 from tfpurify.data import loading
 from tfpurify.evaluation.attack_sheet import make_sheet, strongest_pgd
 from tfpurify.evaluation.defences import load_defence
@@ -39,7 +39,7 @@ def protect_classifier(options, show):
     protection = Protection(
         options["dataset"],
         options["output_dir"],
-        [_number(word) for word in options["epsilon"] or ()],
+        [parse_epsilon(word) for word in options["epsilon"] or ()],
         options["purifier"],
         options["classifier"],
         options["minutes"],
@@ -87,15 +87,6 @@ def protect_classifier(options, show):
     for command in commands:
         show(f"Serve it: {command}")
     return verdicts
-
-
-def _number(word):
-    try:
-        epsilon = float(word)
-    except ValueError:
-        raise ValueError(f"`epsilon` must be numbers. Received: {word!r}") from None
-    require_epsilon(epsilon)
-    return epsilon
 
 
 def _images(protection, count):
