@@ -63,6 +63,7 @@ class Protection:
         data_dir: As for `load_dataset`.
         data_source: The same.
         seed: Of the trainings and the attacks.
+        say: Function of a line of progress.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Protection:
         data_dir=None,
         data_source="auto",
         seed=0,
+        say=logging.info,
     ):
         self.dataset, self.purifiers = dataset, tuple(purifiers)
         self.spec = loading.get_spec(dataset)
@@ -93,7 +95,7 @@ class Protection:
         self.source = loading.resolve_source(dataset, data_dir, data_source)
         self.time = TimeShares(60 * minutes * (1 - _RESERVED), _SHARES)
         self.minutes = minutes
-        self.warnings = []
+        self.warnings, self.say = [], say
         self.records = records.read_records(self.path) if self.path.exists() else []
 
     def check_classifier(self):
@@ -150,11 +152,9 @@ class Protection:
         for index, stage in enumerate(stages, start=1):
             place = f"[{index}/{len(stages)}]"
             if stage.is_done:
-                logging.info("%s %s: done before", place, stage.what)
+                self.say(f"{place} {stage.what}: done before")
                 continue
-            logging.info(
-                "%s %s, about %s left in all", place, stage.what, self.time.left_in_words()
-            )
+            self.say(f"{place} {stage.what}, about {self.time.left_in_words()} left in all")
             with self.time.stage(stage.kind) as seconds:
                 found = stage.run(seconds)
             if found is not None:
@@ -198,7 +198,6 @@ class Protection:
         return loading.load_dataset(self.dataset, split, self.place["data_dir"], self.source)
 
     def _warn(self, words):
-        logging.warning(words)
         self.warnings.append(words)
 
     # Attacks

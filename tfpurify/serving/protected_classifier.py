@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+from absl import logging
 
 from tfpurify.arguments import parse_epsilon, require_one_of
 from tfpurify.data import loading
@@ -48,8 +49,10 @@ def protect_classifier(options, show):
         options["data_dir"],
         options["data_source"],
         options["seed"],
+        show,
     )
     accuracy = protection.check_classifier()
+    logging.set_verbosity(logging.WARNING)  # what is to be read goes through `show`
     show(
         f"{protection.architecture} is right for {accuracy:.1%} of the validation images of "
         f"{protection.dataset}. Is that what you expect? If not, see --image_range."
