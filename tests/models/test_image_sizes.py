@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfpurify.attacks.advgan import AdvGAN
 from tfpurify.models.image_sizes import doublings
+from tfpurify.purifiers.adversarial_puvae import AdversarialPuVAE
 from tfpurify.purifiers.dcgan import DCGAN, Generator
 from tfpurify.purifiers.defensegan import DefenseGAN
 from tfpurify.purifiers.latent_encoder import LatentEncoder
@@ -102,6 +103,15 @@ def test_advgan_trains_stays_in_its_ball_and_comes_back(shape, tmp_path):
     assert_round_trip(model, images, tmp_path / "model.keras")
 
 
+def test_the_adversarially_trained_one_takes_larger_images_too():
+    shape = (64, 48, 1)
+    images = np.zeros((2, *shape), np.float32)
+    model = AdversarialPuVAE(shape, 3, latent_dim=4)
+    model.build()
+    assert model.candidates(images).shape == (2, 3, *shape)
+    assert model.features_dense.kernel.shape == (8 * 6 * 64, 512)
+
+
 def test_the_largest_images_pass():
     images = np.zeros((1, 128, 128, 3), np.float32)
     model = PuVAE((128, 128, 3), 2, latent_dim=4)
@@ -117,6 +127,7 @@ def test_the_largest_images_pass():
         # Counted before images above 32 x 32 were allowed: the shipped weights have to fit.
         (lambda: PuVAE((28, 28, 1)), 27_088_709),
         (lambda: PuVAE((32, 32, 3)), 34_959_303),
+        (lambda: AdversarialPuVAE((28, 28, 1)), 2_443_572),
         (lambda: DCGAN((28, 28, 1)), 192_594),
         (lambda: DCGAN((32, 32, 3)), 193_364),
         (lambda: AdvGAN((28, 28, 1), lambda images: images), 205_754),

@@ -238,3 +238,24 @@ def test_bad_options_are_refused_before_anything_is_measured(tmp_path, options, 
     with pytest.raises(ValueError, match=message):
         attack.attack({**OPTIONS, "results_file": path, **options})
     assert not path.exists()
+
+
+def test_a_sheet_shows_images_clean_purified_attacked_and_both(tmp_path, monkeypatch):
+    from tfpurify.report import figures
+
+    drawn, draw = [], figures.figure_images
+
+    def keep(rows, path):
+        drawn.append(rows)
+        draw(rows, path)
+
+    monkeypatch.setattr(figures, "figure_images", keep)
+    options = {"defense": "puvae_adversarial", "gradient_mode": ["bpda"], "num_steps": 2}
+    measure(**options, limit=10, epsilon=["0.1"], sheet=str(tmp_path / "sheet.png"))
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    (rows,) = drawn
+    titles = ["clean", "clean, purified", "attack on PuVAE (adversarially trained)"]
+    assert [row.title for row in rows] == [*titles, "attacked, purified"]
+    clean, purified, attacked, _ = (row.images for row in rows)
+    assert 0 < abs(attacked - clean).max() <= 0.1 + 1e-6
+    assert abs(purified - clean).max() > 0.1

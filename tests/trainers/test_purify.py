@@ -164,8 +164,10 @@ def test_wrong_flags_of_beam_leave_what_was_written(purified, store, bundle, arg
 def test_a_defense_does_what_its_bundle_does(purified, store, bundle, tmp_path):
     pattern = {"input_pattern": f"{store}/*"}
     named = {"bundle": None, "defense": "puvae_adversarial", "output_dir": tmp_path / "out"}
-    counts = purify.purify({**OPTIONS, **pattern, **named})
+    sheet = {"sheet": str(tmp_path / "sheet.png"), "data_source": "embedded", "data_dir": None}
+    counts = purify.purify({**OPTIONS, **pattern, **named, **sheet})
     assert counts == purified[1]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
     for key, feature in examples(tmp_path / "out").items():
         other = examples(purified[0])[key]
         for name in ("image", "label"):

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from tfpurify.arguments import require_above_zero, require_at_least, require_epsilon
 from tfpurify.models import losses
+from tfpurify.models.image_sizes import doublings
 from tfpurify.models.layers import BatchNormalization
 from tfpurify.models.logits import logits_of
 from tfpurify.models.replicas import apply_mean, own_step
@@ -94,7 +95,8 @@ class AdversarialPuVAE(PuVAE):
         self.adversarial_accuracy = keras.metrics.Mean(name="adversarial_accuracy")
 
     def convolution_layers(self):
-        for filters, size, strides in ((32, 5, 2), (64, 3, 1), (64, 4, 2)):
+        extra = [(64, 4, 2)] * doublings(self.image_shape)
+        for filters, size, strides in ((32, 5, 2), (64, 3, 1), (64, 4, 2), *extra):
             is_biased = not self.batch_normalization
             yield layers.Conv2D(filters, size, strides, padding="same", use_bias=is_biased)
             if self.batch_normalization:

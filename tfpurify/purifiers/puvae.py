@@ -120,8 +120,8 @@ class PuVAE(Pretrained, CandidatePurifier):
         self.seed = seed
         self.classifier = classifier
         freeze(classifier)
-        convolutions = encoder_layers(self.image_shape, batch_normalization)
-        self.convolutions = keras.Sequential(list(convolutions), name="convolutions")
+        convolutions = [*self.convolution_layers(), layers.Flatten()]
+        self.convolutions = keras.Sequential(convolutions, name="convolutions")
         self.features_dense = layers.Dense(self.hidden_units, name="features_dense")
         if batch_normalization:
             self.features_normalization = layers.BatchNormalization(name="features_normalization")
@@ -129,11 +129,19 @@ class PuVAE(Pretrained, CandidatePurifier):
         self.hidden_dense = layers.Dense(self.hidden_units, activation="relu", name="hidden_dense")
         self.mean_head = layers.Dense(latent_dim, dtype="float32", name="z_mean")
         self.stddev_head = layers.Dense(latent_dim, "softplus", dtype="float32", name="z_stddev")
-        decoder = decoder_layers(self.image_shape)
-        self.decoder = keras.Sequential(list(decoder), name="decoder")
+        decoder = [*self.decoder_layers(), layers.Activation("sigmoid", dtype="float32")]
+        self.decoder = keras.Sequential(decoder, name="decoder")
         names = ("loss", "reconstruction_loss", "kl_loss", "classification_loss")
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in names}
         self.purified_accuracy = keras.metrics.SparseCategoricalAccuracy(name="purified_accuracy")
+
+    def convolution_layers(self):
+        """Yields the encoder's convolutions."""
+        return encoder_layers(self.image_shape, self.batch_normalization)
+
+    def decoder_layers(self):
+        """Yields the layers from a latent code and a label to an image's logits."""
+        return decoder_layers(self.image_shape)
 
     def build(self, input_shape=None):
         self.convolutions.build((None, *self.image_shape))

@@ -29,7 +29,6 @@ def encoder_layers(image_shape, batch_normalization):
             yield layers.Conv2D(
                 _FILTERS, _KERNEL_SIZE, padding="same", activation="relu", **options
             )
-    yield layers.Flatten()
 
 
 def num_features(image_shape):
@@ -39,7 +38,7 @@ def num_features(image_shape):
 
 
 def decoder_layers(image_shape):
-    """Yields the layers from a latent code and a label to an image: doublings, then a crop.
+    """Yields the layers from a code and a label to an image's logits: doublings, then a crop.
 
     Args:
         image_shape: `(height, width, channels)`.
@@ -53,4 +52,3 @@ def decoder_layers(image_shape):
         yield layers.Conv2DTranspose(_FILTERS, _KERNEL_SIZE, 2, padding="same", activation="relu")
     yield Conv2DTranspose(channels, _KERNEL_SIZE)
     yield layers.CenterCrop(height, width)
-    yield layers.Activation("sigmoid", dtype="float32")
