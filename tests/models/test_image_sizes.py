@@ -106,7 +106,7 @@ def test_advgan_trains_stays_in_its_ball_and_comes_back(shape, tmp_path):
 def test_the_adversarially_trained_one_takes_larger_images_too():
     shape = (64, 48, 1)
     images = np.zeros((2, *shape), np.float32)
-    model = AdversarialPuVAE(shape, 3, latent_dim=4)
+    model = AdversarialPuVAE(shape, num_classes=3, latent_dim=4)
     model.build()
     assert model.candidates(images).shape == (2, 3, *shape)
     assert model.features_dense.kernel.shape == (8 * 6 * 64, 512)

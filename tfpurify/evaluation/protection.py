@@ -27,7 +27,7 @@ _OF_ART = ("apgd_ce", "square")
 FEW_IMAGES = 100  # training images of a class below which a warning is due
 _BATCH_SIZE = 25
 # Of the time: measured on two cores, so that no figure rests on few images or few steps.
-_SHARES = {"bare": 2.0, "advgan": 3.0, "purifier": 9.0, "blind": 1.0, "whitebox": 4.0}
+_SHARES = {"bare": 1.5, "advgan": 2.5, "purifier": 8.0, "blind": 1.0, "whitebox": 6.0}
 _RESERVED = 0.06  # of all the time, for the page and the bundle
 
 

@@ -34,7 +34,7 @@ def judge(bare, blind, whitebox):
         whitebox: Record of the attackers who know the purifier too.
     """
     name = display(whitebox["purifier"])
-    cost = _lost(blind)
+    cost = _lost(max((blind, whitebox), key=lambda record: record["n"]))
     gains = {"whitebox": _gain(whitebox, bare), "blind": _gain(blind, bare)}
     helps = {who: low > 0 for who, (_, low) in gains.items()}
     costs = (

@@ -33,12 +33,13 @@ def table_rows(protection, milliseconds):
             known = protection.record(purifier, "whitebox", epsilon)
             blind = protection.record(purifier, "blind", epsilon)
             name = "no purifier" if purifier == "none" else display(purifier)
-            clean = known["clean_accuracy" if purifier == "none" else "purified_clean_accuracy"]
+            most = max((known, blind or known), key=lambda record: record["n"])
+            clean = most["clean_accuracy" if purifier == "none" else "purified_clean_accuracy"]
             rows.append(
                 (
                     name,
                     f"{epsilon:.4g}",
-                    rate_text(clean, known["n"]),
+                    rate_text(clean, most["n"]),
                     "-" if blind is None else rate_text(blind["robust_accuracy"], blind["n"]),
                     rate_text(known["robust_accuracy"], known["n"]),
                     f"{milliseconds[purifier]:.1f}",
