@@ -21,7 +21,13 @@ def record(threat_model, robust, clean=0.9, purified=None, n=400):
     ("blind", "whitebox", "words", "is_worth_it", "is_worse"),
     [
         (0.6, 0.5, "it is worth it where such attacks", True, False),
-        (0.6, 0.1, "stops nothing of what an attacker who knows it does", False, False),
+        (
+            0.6,
+            0.1,
+            "stops nothing of what an attacker who knows it does; it saves 50.0",
+            False,
+            False,
+        ),
         (0.1, 0.1, "do not use it", False, True),
         (0.1, 0.5, "it is worth it", True, False),
         (0.02, 0.01, "do not use it", False, True),

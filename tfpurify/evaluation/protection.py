@@ -269,7 +269,10 @@ class Protection:
         place = {**self.place, "seed": self.seed, "output_dir": str(self.output_dir)}
         few = train_within(part, seconds, place, self.architecture, self.folder)
         if few is not None:
-            self._warn(f"{part.name} has time for {few} steps only: more --minutes make it better")
+            self._warn(
+                f"{part.name} was trained for {few} steps only, because there was no time for "
+                "more: --minutes=N gives it more"
+            )
 
 
 def _until(batches, deadline):

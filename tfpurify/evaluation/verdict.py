@@ -49,8 +49,8 @@ def judge(bare, blind, whitebox):
         )
     elif helps["blind"]:
         advice = (
-            f" and stops nothing of what an attacker who knows it does; it saves "
-            f"{_points(gains['blind'])} from one who does not: do not rely on it."
+            f" and stops nothing{_measurable(gains['whitebox'])} of what an attacker who knows it "
+            f"does; it saves {_points(gains['blind'])} from one who does not: do not rely on it."
         )
     else:
         advice = " and saves nothing from an attacker, whether he knows it or not: do not use it."
@@ -67,6 +67,11 @@ def _gain(record, bare):
     pairs = [(one["robust_accuracy"], one["n"]) for one in (record, bare)]
     low, _ = difference_interval(*pairs[0], *pairs[1])
     return pairs[0][0] - pairs[1][0], low
+
+
+def _measurable(gain):
+    """Returns what is said of a gain that may be chance."""
+    return " measurable" if gain[0] > 0 else ""
 
 
 def _points(gain):

@@ -11,13 +11,12 @@ from tfpurify.vocabulary import display
 HEADER = (
     "Purifier",
     "Attack within",
-    "Right without an attack",
-    "Right under attack: does not know it",
-    "Right under attack: knows all",
-    "Milliseconds an image",
+    "Nobody attacks",
+    "Attacker does not know it",
+    "Attacker knows all",
+    "ms an image",
 )
-_NARROW = ("Purifier", "Within", "No attack", "Blind attack", "Knows all", "ms/image")
-_WIDTHS = (30, 8, 22, 22, 22, 8)
+_WIDTHS = (30, 13, 26, 26, 26, 11)
 
 
 def table_rows(protection, milliseconds):
@@ -38,7 +37,7 @@ def table_rows(protection, milliseconds):
             rows.append(
                 (
                     name,
-                    f"{epsilon:.4g}",
+                    _in_words(epsilon),
                     rate_text(clean, most["n"]),
                     "-" if blind is None else rate_text(blind["robust_accuracy"], blind["n"]),
                     rate_text(known["robust_accuracy"], known["n"]),
@@ -48,10 +47,16 @@ def table_rows(protection, milliseconds):
     return rows
 
 
+def _in_words(epsilon):
+    """Returns a bound as it is printed: as so many of 255, where it is."""
+    steps = 255 * epsilon
+    return f"{steps:.0f}/255" if abs(steps - round(steps)) < 1e-9 else f"{epsilon:.4g}"
+
+
 def screen(rows):
     """Returns the table as lines of text."""
     lines = []
-    for row in (_NARROW, *rows):
+    for row in (HEADER, *rows):
         lines.append(
             "  ".join(cell.ljust(width) for cell, width in zip(row, _WIDTHS, strict=True)).rstrip()
         )
@@ -77,7 +82,7 @@ def write_page(protection, rows, verdicts, sheets, accuracy, commands):
         ),
         page.Heading("What an attacker does, and what a purifier saves"),
         page.Table(
-            "Images that are classified right, in per cent, with 95 % intervals",
+            "Images that are right, in per cent, with 95 % intervals",
             HEADER,
             tuple(rows),
             bars=(2, 3, 4),
