@@ -25,6 +25,7 @@ from tfpurify.training import own_classifier, trained_parts
 ATTACKS = ("noise", "advgan", "pgd", "apgd_ce", "square")
 _OF_ART = ("apgd_ce", "square")
 FEW_IMAGES = 100  # training images of a class below which a warning is due
+FEW_STEPS = 500  # of a training
 _BATCH_SIZE = 25
 # Of the time: measured on two cores, so that no figure rests on few images or few steps.
 _SHARES = {"bare": 1.5, "advgan": 2.5, "purifier": 8.0, "blind": 1.0, "whitebox": 6.0}
@@ -95,7 +96,7 @@ class Protection:
         self.source = loading.resolve_source(dataset, data_dir, data_source)
         self.time = TimeShares(60 * minutes * (1 - _RESERVED), _SHARES)
         self.minutes = minutes
-        self.warnings, self.say = [], say
+        self.warnings, self.trained, self.say = [], [], say
         self.records = records.read_records(self.path) if self.path.exists() else []
 
     def check_classifier(self):
@@ -161,6 +162,7 @@ class Protection:
                 self.records.append(found)
                 records.update_records(self.path, [found])
                 yield found
+        self._warn_of_short_trainings()
 
     def _require_same_job(self):
         """Refuses to go on with what was trained and measured of something else."""
@@ -257,6 +259,7 @@ class Protection:
 
     def _training(self, part, kind):
         """Returns the stage that trains a part, in a process of its own; none that the zoo has."""
+        self.trained.append(part.name)
         return Stage(
             kind,
             f"{part.name} trains",
@@ -267,12 +270,19 @@ class Protection:
 
     def _train(self, part, seconds):
         place = {**self.place, "seed": self.seed, "output_dir": str(self.output_dir)}
-        few = train_within(part, seconds, place, self.architecture, self.folder)
-        if few is not None:
-            self._warn(
-                f"{part.name} was trained for {few} steps only, because there was no time for "
-                "more: --minutes=N gives it more"
-            )
+        if dict(part.options).get("adversarial"):
+            place["epsilon"] = max(self.epsilons)
+        train_within(part, seconds, place, self.architecture, self.folder)
+
+    def _warn_of_short_trainings(self):
+        for name in self.trained:
+            config = trained_parts.describe(name, self.output_dir)
+            steps = config.get("epochs", 0) * (config.get("steps_per_epoch") or 0)
+            if 0 < steps < FEW_STEPS:
+                self._warn(
+                    f"{name} was trained for {steps} steps only, as there was no time for more: "
+                    "--minutes=N gives it more"
+                )
 
 
 def _until(batches, deadline):

@@ -14,7 +14,7 @@ from tfpurify.training import configuration, presets, trained_parts
 
 _STARTING_SECONDS = 25.0  # imports, graphs, and the record and the bundle at the end
 _SLOWER = 1.15  # than the steps that were timed: checkpoints and validation
-_FEWEST_STEPS, _FEW_STEPS = 50, 500
+_FEWEST_STEPS = 50
 _EPOCHS = 10  # after each of which a training is saved
 _MEASURED = {"validation_examples": 200, "eval_examples": 200}
 
@@ -25,28 +25,24 @@ def train_within(part, seconds, place, architecture, log_folder):
     Args:
         part: A `Part`.
         seconds: What it may take, its start and its end included.
-        place: The trainer's `data_dir`, `data_source`, `seed` and `output_dir`.
+        place: The trainer's `data_dir`, `data_source`, `seed` and `output_dir`, and whatever else
+            it is told.
         architecture: Name of the classifier.
         log_folder: Where its output is kept.
-
-    Returns:
-        The number of steps, where it is so small that it has to be said; else None.
 
     Raises:
         ChildProcessError: If the training fails.
     """
     folder = Path(place["output_dir"]) / "runs" / part.name
     place = {name: value for name, value in place.items() if value is not None}
-    few = None
     if (folder / "config.json").exists():
         begun = trained_parts.describe(part.name, place["output_dir"])
         names = {*_planned(part, dict(part.options), 1), *place, "mixed_precision"}
         options = {name: begun[name] for name in names}
     else:
         given = {**dict(part.options), **place}
-        steps, most, is_mixed = _steps(part, given, seconds, place["output_dir"], architecture)
+        steps, is_mixed = _steps(part, given, seconds, place["output_dir"], architecture)
         options = {**_planned(part, given, steps), **place, "mixed_precision": is_mixed}
-        few = steps if steps < min(most, _FEW_STEPS) else None
     log = Path(log_folder) / f"{part.name}.log"
     named = {name for name, _ in part.options}
     arguments = part.arguments + [
@@ -67,7 +63,6 @@ def train_within(part, seconds, place, architecture, log_folder):
             f"Training {part.name} must succeed. Received: exit status {status}, "
             f"{last[0] if last else 'no word'} ({log}). The same command line goes on"
         )
-    return few
 
 
 def _planned(part, given, steps):
@@ -77,16 +72,15 @@ def _planned(part, given, steps):
         config = configuration.resolve(part.trainer, given)
         usual = config["classification_warmup_steps"]
         options["classification_warmup_steps"] = min(usual, steps // 4)
+        if config["adversarial"]:
+            options["epsilon_warmup_steps"] = min(config["epsilon_warmup_steps"], steps // 4)
     if part.trainer == "advgan" and dict(part.options).get("defense", "none") != "none":
         options["warm_start"] = True
     return options
 
 
 def _steps(part, given, seconds, output_dir, architecture):
-    """Returns how many steps fit, at most those of the preset; how many that has; the precision.
-
-    The last is whether bfloat16 makes them faster here.
-    """
+    """Returns how many steps fit, at most those of the preset, and whether bfloat16 is faster."""
     started = time.monotonic()
     config = configuration.resolve(part.trainer, given)
     target = trained_parts.load_classifier(config["dataset"], output_dir, architecture)
@@ -110,4 +104,4 @@ def _steps(part, given, seconds, output_dir, architecture):
     steps = int((seconds - spent - _STARTING_SECONDS) / (_SLOWER * step))
     steps = max(min(steps, most), _FEWEST_STEPS)
     logging.info("%s: %d steps of %.2f s", part.name, steps, step)
-    return steps, most, is_mixed
+    return steps, is_mixed
