@@ -17,6 +17,7 @@ def forgotten(monkeypatch):
     monkeypatch.setattr(own, "DATASETS", known := dict(specs.DATASETS))
     monkeypatch.setattr(specs, "DATASETS", known)
     own._splits.cache_clear()
+    own.described.cache_clear()
 
 
 def write_images(folder, count=20, size=(16, 12), mode="RGB", suffix="png"):
@@ -181,3 +182,58 @@ def test_pixels_are_those_of_keras_s_reader_of_folders(tmp_path):
     keras_images = next(iter(read))[0].numpy()
     ours, theirs = (sorted(map(tuple, np.rint(i).reshape(20, -1))) for i in (ours, keras_images))
     assert np.max(np.abs(np.array(ours, int) - np.array(theirs, int))) <= 1
+
+
+def store(folder, name, shape, splits, features=None):
+    """Prepares a data set in TFDS's form."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    rng = np.random.default_rng(0)
+    features = features or {
+        "image": tfds.features.Image(shape=shape),
+        "label": tfds.features.ClassLabel(names=["left", "right"]),
+    }
+
+    def examples(count):
+        for index in range(count):
+            size = shape if None not in shape else (8 + index % 3, 9, shape[2])
+            image = rng.integers(0, 256, size, dtype=np.uint8)
+            yield {"image": image, "label": index % 2}
+
+    specs_ = {"image": tf.TensorSpec(shape, tf.uint8), "label": tf.TensorSpec((), tf.int64)}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={
+            split: tf.data.Dataset.from_generator(
+                lambda count=count: examples(count), output_signature=specs_
+            )
+            for split, count in splits.items()
+        },
+        data_dir=folder,
+    )
+
+
+def test_any_prepared_data_set_of_tfds_is_read(tmp_path):
+    store(tmp_path, "sides", (10, 12, 3), {"train": 30, "test": 8})
+    dataset = own.register("sides", data_dir=tmp_path)
+    spec = loading.get_spec(dataset)
+    assert (dataset, spec.image_shape, spec.class_names) == (
+        "sides",
+        (10, 12, 3),
+        ("left", "right"),
+    )
+    assert [len(own.split_of(dataset, split)[1]) for split in loading.SPLITS] == [27, 3, 8]
+    assert loading.resolve_source(dataset) == "tfds"
+    assert own.described(dataset)["dataset_sha256"] == "1.0.0"
+
+
+def test_tfds_images_of_any_size_need_one_and_validation_stands_for_test(tmp_path):
+    store(tmp_path, "ragged", (None, None, 3), {"train": 20, "validation": 6})
+    with pytest.raises(ValueError, match="--image_size=HEIGHTxWIDTH .* of any size"):
+        own.register("ragged", data_dir=tmp_path)
+    dataset = own.register("ragged", "16x16", tmp_path)
+    assert own.split_of(dataset, "test")[0].shape == (6, 16, 16, 3)
+    assert own.split_of(dataset, "train")[0].shape == (18, 16, 16, 3)

@@ -15,11 +15,17 @@ def resized(images, size):
     if size is None or tuple(images.shape[1:3]) == tuple(size):
         return images
     batches = np.array_split(images, max(1, len(images) // 256))
-    return np.concatenate([_resize(batch, size) for batch in batches])
+    return np.concatenate([resize(batch, size).numpy() for batch in batches])
 
 
-def _resize(images, size):
+def resize(images, size):
+    """Returns a uint8 tensor, in a graph too.
+
+    Args:
+        images: uint8 `(height, width, channels)`, or a batch of them.
+        size: `(height, width)`.
+    """
     import tensorflow as tf
 
     floats = tf.image.resize(images, size)
-    return tf.cast(tf.clip_by_value(tf.round(floats), 0, 255), tf.uint8).numpy()
+    return tf.cast(tf.clip_by_value(tf.round(floats), 0, 255), tf.uint8)

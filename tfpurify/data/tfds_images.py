@@ -1,12 +1,14 @@
 """Any data set of images with one label that TensorFlow Datasets knows."""
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from tfpurify import vocabulary
 from tfpurify.data import sources
-from tfpurify.data.resizing import resized
+from tfpurify.data.resizing import resize
 
+_BATCH_SIZE = 1024
 _HOST = "https://storage.googleapis.com/tfds-data"
 
 
@@ -42,7 +44,7 @@ class TFDSImages:
                 f".npz file or TFDS's name of a data set. Received: {name} ({type(error).__name__})"
             ) from None
         features = builder.info.features
-        image, label = (features.get(key) for key in ("image", "label"))
+        image, label = (dict(features.items()).get(key) for key in ("image", "label"))
         if not isinstance(image, tfds.features.Image) or not isinstance(
             label, tfds.features.ClassLabel
         ):
@@ -91,11 +93,12 @@ class TFDSImages:
         return {key: name and self._read(builder, name) for key, name in names.items()}
 
     def _read(self, builder, split):
-        count = builder.info.splits[split].num_examples
-        images = np.empty((count, *self.image_shape), np.uint8)
-        labels = np.empty((count,), np.int64)
-        examples = builder.as_dataset(split=split, as_supervised=True)
-        for index, (image, label) in enumerate(examples.as_numpy_iterator()):
-            images[index] = resized(image[None], self.size)[0]
-            labels[index] = label
-        return images, labels
+        def pick(example):
+            image = example["image"]
+            if self.size is not None:
+                image = resize(image, self.size)
+            return image, example["label"]
+
+        examples = builder.as_dataset(split=split).map(pick, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = list(examples.batch(_BATCH_SIZE).as_numpy_iterator())
+        return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
