@@ -1,6 +1,7 @@
 """The job of `trainers.protect`: what it refuses, what it says, and that it goes on."""
 
 import json
+import subprocess
 import time
 
 import keras
@@ -9,11 +10,12 @@ import pytest
 
 from tfpurify.data import own, specs
 from tfpurify.evaluation import protection as protection_module
-from tfpurify.evaluation import records
+from tfpurify.evaluation import records, timed_training
 from tfpurify.evaluation.protection import Protection
+from tfpurify.evaluation.step_speed import seconds_per_step
 from tfpurify.evaluation.time_shares import TimeShares
 from tfpurify.report.protection_page import screen, table_rows
-from tfpurify.training import own_classifier
+from tfpurify.training import configuration, own_classifier, trained_parts
 from trainers import protect
 
 
@@ -197,3 +199,50 @@ def test_another_classifier_or_other_images_are_not_mixed_with_what_is_there(
     net.save(place / "right.keras")
     with pytest.raises(ValueError, match="classifier_sha256=.* Name another --output_dir"):
         list(make(place).run())
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options"),
+    [
+        ("puvae", {}),
+        ("puvae", {"adversarial": True}),
+        ("defensegan", {"latent_dim": 4}),
+        ("encoder", {}),
+        ("advgan", {"epsilon": 0.1}),
+    ],
+)
+def test_the_steps_of_every_trainer_are_timed(place, trainer, options):
+    job = make(place)
+    job.check_classifier()
+    given = {"dataset": "stripes", "batch_size": 4, **options}
+    assert 0 < seconds_per_step(trainer, given, job.classifier) < 60
+
+
+def test_a_training_keeps_to_its_time_and_goes_on_as_it_was_begun(place, monkeypatch):
+    job = make(place)
+    job.check_classifier()
+    commands = []
+
+    def run(arguments, **_):
+        commands.append(dict(a.lstrip("-").split("=", 1) for a in arguments if "=" in a))
+        return subprocess.CompletedProcess(arguments, 1)
+
+    monkeypatch.setattr(timed_training.subprocess, "run", run)
+    monkeypatch.setattr(timed_training, "seconds_per_step", lambda *_: 0.1)
+    part = trained_parts.attack_part("stripes", 0.1)
+    where = {"data_source": "auto", "seed": 0, "output_dir": str(place)}
+    with pytest.raises(ChildProcessError, match=f"Training {part.name} must succeed"):
+        timed_training.train_within(part, 60.0, where, "right", place / "logs")
+    (first,) = commands
+    steps = int(first["epochs"]) * int(first["steps_per_epoch"])
+    assert 250 <= steps <= 310  # of the 35 s after its start, at 0.115 s each
+    assert first["dataset"] == str(place / "stripes.npz")
+    assert first["classifier"] == str(place / "right.keras")
+    folder = place / "runs" / part.name
+    folder.mkdir(parents=True)
+    begun = configuration.resolve("advgan", {"dataset": "stripes", "epsilon": 0.1})
+    begun |= {"epochs": 7, "steps_per_epoch": 3, "validation_examples": 200}
+    (folder / "config.json").write_text(json.dumps({**begun, "output_dir": str(place)}))
+    with pytest.raises(ChildProcessError):
+        timed_training.train_within(part, 600.0, where, "right", place / "logs")
+    assert (commands[1]["epochs"], commands[1]["steps_per_epoch"]) == ("7", "3")

@@ -53,7 +53,7 @@ def seconds_per_step(trainer, given, target):
 def _model(trainer, config, spec, arguments, target):
     if trainer == "puvae":
         make = AdversarialPuVAE if config["adversarial"] else PuVAE
-        model = make(spec.image_shape, spec.num_classes, classifier=target, **arguments)
+        model = make(spec.image_shape, num_classes=spec.num_classes, classifier=target, **arguments)
     elif trainer == "advgan":
         model = AdvGAN(spec.image_shape, target, **arguments)
     elif trainer == "defensegan":
