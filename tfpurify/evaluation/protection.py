@@ -16,7 +16,7 @@ from tfpurify.evaluation.attacks_by_name import Settings
 from tfpurify.evaluation.defences import load_defence
 from tfpurify.evaluation.rates import evaluate
 from tfpurify.evaluation.retraining import is_finished
-from tfpurify.evaluation.time_shares import TimeShares
+from tfpurify.evaluation.time_shares import TimeShares, until
 from tfpurify.evaluation.timed_training import train_within
 from tfpurify.evaluation.trained_advgans import load_advgans
 from tfpurify.files import write_aside
@@ -27,9 +27,10 @@ _OF_ART = ("apgd_ce", "square")
 FEW_IMAGES = 100  # training images of a class below which a warning is due
 FEW_STEPS = 500  # of a training
 _BATCH_SIZE = 25
-# Of the time: measured on two cores, so that no figure rests on few images or few steps.
+# Of the time, so that no figure rests on few images or few steps.
 _SHARES = {"bare": 1.5, "advgan": 2.5, "purifier": 8.0, "blind": 1.0, "whitebox": 6.0}
-_RESERVED = 0.06  # of all the time, for the page and the bundle
+_RESERVED = 0.08  # of all the time, for the page and the bundle
+_MINUTES_A_STAGE = 2.0
 
 
 @dataclasses.dataclass
@@ -149,7 +150,13 @@ class Protection:
         """
         self._require_same_job()
         stages = self._stages()
-        self.time.plan([stage.kind for stage in stages if not stage.is_done])
+        left = [stage.kind for stage in stages if not stage.is_done]
+        self.time.plan(left)
+        if self.minutes < _MINUTES_A_STAGE * len(left):
+            self._warn(
+                f"{len(left)} stages in {self.minutes:g} minutes: under "
+                f"{_MINUTES_A_STAGE * len(left):g} every stage is short, and they may take longer"
+            )
         for index, stage in enumerate(stages, start=1):
             place = f"[{index}/{len(stages)}]"
             if stage.is_done:
@@ -228,7 +235,7 @@ class Protection:
             defence,
             self.attacks,
             Settings(epsilon, num_steps=self.num_steps, seed=self.seed),
-            _until(batches, time.monotonic() + seconds),
+            until(batches, time.monotonic() + seconds),
             advgans=advgans,
             data_source=self.source,
             split="test",
@@ -283,15 +290,3 @@ class Protection:
                     f"{name} was trained for {steps} steps only, as there was no time for more: "
                     "--minutes=N gives it more"
                 )
-
-
-def _until(batches, deadline):
-    """Yields batches as long as the next is likely to be done by the deadline; one at least."""
-    before = None
-    for index, batch in enumerate(batches):
-        now = time.monotonic()
-        # The first batch takes longer than the others: graphs are made in it.
-        if index and now + (now - before) / (2 if index == 1 else 1) > deadline:
-            return
-        before = now
-        yield batch

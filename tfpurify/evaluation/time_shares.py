@@ -37,3 +37,20 @@ class TimeShares:
     def left_in_words(self):
         """Returns the time left as it is printed."""
         return duration(max(0.0, self.left()))
+
+
+def until(batches, deadline):
+    """Yields batches as long as the next is likely to be done by the deadline; one at least.
+
+    Args:
+        batches: Iterable.
+        deadline: Of `time.monotonic()`.
+    """
+    before = None
+    for index, batch in enumerate(batches):
+        now = time.monotonic()
+        # The first batch takes longer than the others: graphs are made in it.
+        if index and now + (now - before) / (2 if index == 1 else 1) > deadline:
+            return
+        before = now
+        yield batch
