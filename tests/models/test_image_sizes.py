@@ -14,8 +14,11 @@ from tfpurify.purifiers.latent_encoder import LatentEncoder
 from tfpurify.purifiers.puvae import PuVAE
 
 SHAPES = [
-    *[(28, 28, 1), (64, 48, 1), (33, 50, 3)],
-    *[pytest.param(shape, marks=pytest.mark.slow) for shape in ((16, 16, 3), (20, 128, 3))],
+    (64, 48, 1),
+    *[
+        pytest.param(shape, marks=pytest.mark.slow)
+        for shape in ((28, 28, 1), (33, 50, 3), (16, 16, 3), (20, 128, 3))
+    ],
 ]
 
 
