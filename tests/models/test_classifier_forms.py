@@ -256,6 +256,16 @@ def test_a_wrong_scale_is_named(before, right):
         (lambda: functional((32, 32, 3), 5), {"image_shape": (28, 28, 1)}, "--image_size"),
         (lambda: "net.onnx", {}, "exists"),
         (lambda: 7, {}, "must be a Keras model"),
+        (
+            lambda: lambda x: np.asarray(x)[:, 0, 0],
+            {"image_shape": (8, 8, 3)},
+            "of TensorFlow oper",
+        ),
+        (
+            lambda: lambda x: tf.cast(tf.cast(255 * x, tf.uint8), tf.float32)[:, 0, 0],
+            {"image_shape": (8, 8, 3)},
+            "must be differentiable",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(make, arguments, message):

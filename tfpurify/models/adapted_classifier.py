@@ -16,6 +16,7 @@ from tfpurify.models.logits import are_probabilities
 from tfpurify.models.network_forms import as_function, load_network
 from tfpurify.vocabulary import OUTPUTS
 
+_NO_GRADIENT = "No gradient comes back through it, which every attack and PuVAE need"
 _SMALLEST = 1e-37  # of a probability whose logarithm is taken: float32's smallest normal number
 
 
@@ -133,8 +134,11 @@ def as_classifier(
         return freeze_graph(outputs_of, image_shape)
 
     name = _name_of(network, path)
-    graph = _as_logits(frozen(scale), outputs, image_shape, name)
-    found = int(graph.outputs[0].shape[-1])
+    try:
+        graph = _as_logits(frozen(scale), outputs, image_shape, name)
+    except NotImplementedError as error:  # NumPy was given a tensor of a graph
+        raise TypeError(f"`model` must be made of TensorFlow operations. {_NO_GRADIENT}") from error
+    found = _count_classes(graph, image_shape)
     if num_classes not in (None, found):
         raise ValueError(f"`num_classes` must be the model's {found}. Received: {num_classes}")
     if images is not None:
@@ -204,6 +208,20 @@ def _as_logits(graph, outputs, image_shape, name):
         return tf.concat([tf.zeros_like(found), found], axis=1) if values.shape[1] == 1 else found
 
     return freeze_graph(logits_of, image_shape)
+
+
+def _count_classes(graph, image_shape):
+    """Returns the number of logits; refuses a graph that no gradient comes back through."""
+    probe = tf.random.stateless_uniform((2, *image_shape), seed=(0, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(probe)
+        logits = _one(graph(probe))
+    if tape.gradient(logits, probe) is None:
+        raise ValueError(
+            f"`model` must be differentiable. {_NO_GRADIENT}. Received: one that rounds, casts to "
+            "integers or leaves TensorFlow on the way"
+        )
+    return int(logits.shape[-1])
 
 
 def _check_scale(frozen, scale, images, labels, image_shape):
