@@ -44,8 +44,9 @@ def test_a_folder_is_split_by_a_seed_and_every_image_is_in_one_split(tmp_path):
     assert loading.resolve_source(dataset) == "own"
 
 
-def test_train_and_test_folders_stay_apart(tmp_path):
-    for part, count in (("train", 30), ("test", 5)):
+@pytest.mark.parametrize("test_folder", ["test", "val"])
+def test_train_and_test_folders_stay_apart(tmp_path, test_folder):
+    for part, count in (("train", 30), (test_folder, 5)):
         for name in ("a", "b"):
             write_images(tmp_path / "set" / part / name, count, mode="L", suffix="bmp")
     dataset = own.register(tmp_path / "set")

@@ -12,6 +12,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _GREY = ("1", "L", "LA", "I", "I;16", "F")
 _MOST_REFUSED = 0.05  # of the files
 _SHOWN = 5
+_TEST_FOLDERS = ("test", "validation", "val")  # the first that is there
 
 
 class ImageFolder:
@@ -33,10 +34,13 @@ class ImageFolder:
 
     def __init__(self, path, size=None):
         self.path, self.size = path, size
-        is_split = (path / "train").is_dir()
-        self.parts = {"train": path / "train", "test": path / "test"} if is_split else {"": path}
-        if is_split and not self.parts["test"].is_dir():
-            del self.parts["test"]
+        self.parts = {"": path}
+        if (path / "train").is_dir():
+            self.parts = {"train": path / "train"}
+            found = [path / name for name in _TEST_FOLDERS if (path / name).is_dir()]
+            if found:
+                logging.info("The test images are those of %s", found[0])
+                self.parts["test"] = found[0]
         first = next(iter(self.parts.values()))
         self.class_names = _subfolders(first)
         for part in self.parts.values():
