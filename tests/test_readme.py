@@ -75,14 +75,14 @@ def test_a_classifier_is_protected_as_it_says(tmp_path):
     assert finished.returncode in (0, 3, 4), finished.stderr
     assert "no purifier" in finished.stdout and "Serve it" in finished.stdout
     assert (tmp_path / "runs" / "protect_digits" / "index.html").stat().st_size > 10_000
-    bundle = tmp_path / "saved_models" / "puvae_digits_digits_net"
+    bundle = tmp_path / "saved_models" / "puvae_adversarial_digits_digits_net"
     assert (bundle / "1" / "saved_model.pb").is_file()
     lines = (tmp_path / "runs" / "protect_digits" / "records.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
     assert {(one["purifier"], one["threat_model"]) for one in found} == {
         ("none", "whitebox"),
-        ("puvae", "blind"),
-        ("puvae", "whitebox"),
+        ("puvae_adversarial", "blind"),
+        ("puvae_adversarial", "whitebox"),
     }
     assert all(one["clean_accuracy"] > 0.9 for one in found)
     again = run(tmp_path, *arguments)

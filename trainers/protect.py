@@ -26,8 +26,9 @@ def define_flags():
     _flags.define_classifier()
     flags.DEFINE_list(
         "purifier",
-        ["puvae"],
-        f"Purifiers to train and compare, of {', '.join(vocabulary.DEFENSES[1:])}.",
+        None,
+        f"Purifiers to train and compare, of {', '.join(vocabulary.DEFENSES[1:])}; for grey images "
+        "puvae_adversarial, for coloured ones, which it is seldom made for in the time, puvae.",
     )
     flags.DEFINE_list(
         "epsilon", None, "Bounds of the attacks in [0, 1]; 8/255 for colour, 0.1 for grey images."

@@ -193,6 +193,7 @@ def test_another_classifier_or_other_images_are_not_mixed_with_what_is_there(
 ):
     monkeypatch.setattr(Protection, "_attack", measured)
     list(make(place).run())
+    assert set(trained) >= {"puvae_stripes_adversarial"}  # what grey images get
     own_classifier._known.clear()
     net = keras.saving.load_model(place / "right.keras")
     net.set_weights([2 * weight for weight in net.get_weights()])

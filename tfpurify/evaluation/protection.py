@@ -57,7 +57,8 @@ class Protection:
         dataset: Name of the data set, registered.
         output_dir: Where `runs/` is written, and the records, in `runs/protect_DATASET`.
         epsilons: L-inf bounds of the attacks; 8/255 for colour, 0.1 for grey if empty.
-        purifiers: Names of defences to train and compare.
+        purifiers: Names of defences to train and compare; `puvae_adversarial` for grey images and
+            `puvae` for coloured ones if empty.
         classifier: Name of the classifier; the data set's usual one if None.
         minutes: All the time that it may take.
         limit: Cap on the test images that are attacked.
@@ -73,7 +74,7 @@ class Protection:
         dataset,
         output_dir,
         epsilons=(),
-        purifiers=("puvae",),
+        purifiers=(),
         classifier=None,
         minutes=30.0,
         limit=1000,
@@ -83,11 +84,10 @@ class Protection:
         seed=0,
         say=logging.info,
     ):
-        self.dataset, self.purifiers = dataset, tuple(purifiers)
-        self.spec = loading.get_spec(dataset)
-        self.epsilons = tuple(epsilons) or (
-            (8 / 255,) if self.spec.image_shape[-1] == 3 else (0.1,)
-        )
+        self.dataset, self.spec = dataset, loading.get_spec(dataset)
+        is_grey = self.spec.image_shape[-1] == 1
+        self.purifiers = tuple(purifiers) or ("puvae_adversarial" if is_grey else "puvae",)
+        self.epsilons = tuple(epsilons) or ((0.1,) if is_grey else (8 / 255,))
         self.architecture = classifier or self.spec.default_classifier
         self.output_dir, self.limit, self.seed = Path(output_dir), limit, seed
         self.num_steps = num_steps
@@ -135,7 +135,7 @@ class Protection:
             self.attacks = tuple(name for name in ATTACKS if name not in _OF_ART)
             self._warn(
                 "APGD-CE and Square are not tried, because the Adversarial Robustness Toolbox is "
-                'not installed (`pip install "tfpurify[art]"`): an attacker may do better'
+                'not installed (`pip install -e ".[art]"`): an attacker may do better'
             )
         if min(self.limit, int(self._images("test").cardinality())) < 50:
             self._warn("There are fewer than 50 test images: every figure is vague")

@@ -35,13 +35,13 @@ def protect_classifier(options, show):
         ChildProcessError: If a training fails.
         OSError: If the output folder cannot be written, or another process writes it.
     """
-    for name in options["purifier"]:
+    for name in options["purifier"] or ():
         require_one_of(DEFENSES[1:], purifier=name)
     protection = Protection(
         options["dataset"],
         options["output_dir"],
         [parse_epsilon(word) for word in options["epsilon"] or ()],
-        options["purifier"],
+        options["purifier"] or (),
         options["classifier"],
         options["minutes"],
         options["limit"],
