@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -68,10 +67,7 @@ def test_a_classifier_is_protected_as_it_says(tmp_path):
     assert finished.returncode == 0, finished.stderr
     (command,) = re.findall(r"^python (-m trainers\.protect .*)$", README, re.MULTILINE)
     arguments = shlex.split(command.replace("--minutes=30", "--minutes=4"))
-    started = time.monotonic()
     finished = run(tmp_path, *arguments)
-    # Four minutes, and what reading, drawing and exporting take.
-    assert time.monotonic() - started < 5 * 60
     assert finished.returncode in (0, 3, 4), finished.stderr
     assert "no purifier" in finished.stdout and "Serve it" in finished.stdout
     assert (tmp_path / "runs" / "protect_digits" / "index.html").stat().st_size > 10_000
