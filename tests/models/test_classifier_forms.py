@@ -294,3 +294,33 @@ def test_an_over_confident_softmax_is_attacked_as_its_logits_are():
         attack=PGD(adapted, 0.08, 20),
     )
     assert rates["attack_success_rate"] == 1.0 and rates["dead_gradient"] == 0
+
+
+@pytest.mark.parametrize("outputs", ["auto", "probabilities"])
+def test_one_probability_behind_a_reshape_is_no_logit(outputs):
+    shape = (32, 32, 3)
+    net = functional(
+        shape, 1, after=lambda y: layers.Reshape((1,))(layers.Activation("sigmoid")(y))
+    )
+    images, _ = batch_of(shape, 5)
+    labels = np.asarray(net(images))[:, 0] > 0.5
+    adapted = as_classifier(net, outputs=outputs, images=images, labels=labels.astype(int))
+    np.testing.assert_array_equal(np.asarray(adapted(images)).argmax(axis=1), labels)
+    with pytest.raises(ValueError, match="outputs='probabilities'"):
+        as_classifier(net)
+
+
+def test_one_logit_is_cut_at_zero_when_its_scale_is_checked():
+    shape = (32, 32, 3)
+    net = functional(shape, 1)
+    images, _ = batch_of(shape, 5, 300)
+    labels = (np.asarray(net(images))[:, 0] > 0).astype(int)
+    adapted = as_classifier(net, images=images, labels=labels)
+    np.testing.assert_array_equal(np.asarray(adapted(images)).argmax(axis=1), labels)
+
+
+def test_what_is_adapted_takes_no_other_scale():
+    adapted = as_classifier(functional((32, 32, 3), 5))
+    assert as_classifier(adapted) is adapted
+    with pytest.raises(ValueError, match="already"):
+        as_classifier(adapted, image_range=(0, 255))

@@ -103,6 +103,12 @@ def as_classifier(
     require_one_of(OUTPUTS, outputs=outputs)
     path = model if isinstance(model, (str, Path)) else None
     if isinstance(model, AdaptedClassifier):
+        others = (tuple(image_range), outputs, num_classes, mean, std, channels, images)
+        if others[:6] != ((0, 1), "logits", None, None, None, "rgb") or images is not None:
+            raise ValueError(
+                "`model` is a classifier of `as_classifier` already, images in [0, 1] -> logits: "
+                f"make it anew to change that. Received: {others[:6]}"
+            )
         return model
     network = model if path is None else load_network(path, trust)
     function, own_shape, dtype = as_function(network)
@@ -135,14 +141,14 @@ def as_classifier(
 
     name = _name_of(network, path)
     try:
-        graph = _as_logits(frozen(scale), outputs, image_shape, name)
+        graph, outputs = _as_logits(frozen(scale), outputs, image_shape, name)
     except NotImplementedError as error:  # NumPy was given a tensor of a graph
         raise TypeError(f"`model` must be made of TensorFlow operations. {_NO_GRADIENT}") from error
     found = _count_classes(graph, image_shape)
     if num_classes not in (None, found):
         raise ValueError(f"`num_classes` must be the model's {found}. Received: {num_classes}")
     if images is not None:
-        accuracy = _check_scale(frozen, scale, images, labels, image_shape)
+        accuracy = _check_scale(frozen, scale, images, labels, image_shape, outputs)
         logging.info("%s is right for %.1f %% of %d images", name, 100 * accuracy, len(images))
     reference = {"name": name, "path": path and str(path), "sha256": _digest(graph)}
     return AdaptedClassifier(graph, image_shape, found, reference)
@@ -164,7 +170,10 @@ def _one(outputs, name=None):
 
 
 def _as_logits(graph, outputs, image_shape, name):
-    """Returns a frozen graph that yields logits; refuses outputs that are not as they are said."""
+    """Returns a frozen graph that yields logits, and what the first one yields, no longer `auto`.
+
+    Refuses outputs that are not as they are said.
+    """
     activation, inner = last_activation(graph)
     probe = tf.random.stateless_uniform((8, *image_shape), seed=(0, 0))
     values = np.asarray(_one(graph(probe)), np.float32)
@@ -176,6 +185,8 @@ def _as_logits(graph, outputs, image_shape, name):
     if not np.all(np.isfinite(values)):
         raise ValueError("`model` must return finite values. Received: NaN or infinity")
     are_sure = activation in ("softmax", "sigmoid") or are_probabilities(values)
+    if values.shape[1] == 1:  # whatever made it: an activation may be hidden behind a reshape
+        are_sure = activation == "sigmoid" or _is_one_probability(graph, image_shape)
     if outputs == "auto":
         outputs = "probabilities" if are_sure else "logits"
         logging.info("%s returns %s", name, outputs)
@@ -207,7 +218,16 @@ def _as_logits(graph, outputs, image_shape, name):
             return tf.math.log(tf.maximum(found, _SMALLEST))
         return tf.concat([tf.zeros_like(found), found], axis=1) if values.shape[1] == 1 else found
 
-    return freeze_graph(logits_of, image_shape)
+    return freeze_graph(logits_of, image_shape), outputs
+
+
+def _is_one_probability(graph, image_shape):
+    """Says whether one output stays in [0, 1] on noise of all strengths, black and white."""
+    noise = tf.random.stateless_uniform((32, *image_shape), seed=(0, 2))
+    strengths = tf.reshape(tf.linspace(0.0, 1.0, 32), (32, 1, 1, 1))
+    probes = (noise, noise * strengths, 1.0 - noise * strengths, tf.round(noise))
+    values = np.concatenate([np.asarray(_one(graph(probe)), np.float32) for probe in probes])
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def _count_classes(graph, image_shape):
@@ -224,7 +244,7 @@ def _count_classes(graph, image_shape):
     return int(logits.shape[-1])
 
 
-def _check_scale(frozen, scale, images, labels, image_shape):
+def _check_scale(frozen, scale, images, labels, image_shape, outputs):
     images = np.asarray(images, np.float32)
     labels = np.reshape(np.asarray(labels), -1)
     if images.shape[1:] != tuple(image_shape) or len(images) != len(labels):
@@ -239,7 +259,9 @@ def _check_scale(frozen, scale, images, labels, image_shape):
 
         def scores(_):
             found = np.concatenate([_one(graph(tf.constant(batch))) for batch in batches])
-            return np.hstack([0.5 - found, found - 0.5]) if found.shape[1] == 1 else found
+            threshold = 0.5 if outputs == "probabilities" else 0.0
+            is_single = found.shape[1] == 1
+            return np.hstack([threshold - found, found - threshold]) if is_single else found
 
         return scores
 
