@@ -100,13 +100,19 @@ def write_json_lines(path, values):
 def digest(path):
     """Returns the SHA-256 of a file, or of all files of a folder with their names.
 
+    Links are followed, and hidden files left out.
+
     Args:
         path: The file or the folder.
     """
     path = Path(path)
     found = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            found.update(str(file.relative_to(path)).encode() if path.is_dir() else b"")
+    files = [path]
+    if path.is_dir():
+        walked = os.walk(path, followlinks=True)
+        files = sorted(Path(folder) / name for folder, _, names in walked for name in names)
+    for file in files:
+        if file.is_file() and not file.name.startswith("."):
+            found.update(str(file.relative_to(path)).encode())
             found.update(file.read_bytes())
     return found.hexdigest()

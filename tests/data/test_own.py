@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tfpurify.data import loading, own, specs
+from tfpurify.files import digest
 
 
 @pytest.fixture(autouse=True)
@@ -238,3 +239,33 @@ def test_tfds_images_of_any_size_need_one_and_validation_stands_for_test(tmp_pat
     dataset = own.register("ragged", "16x16", tmp_path)
     assert own.split_of(dataset, "test")[0].shape == (6, 16, 16, 3)
     assert own.split_of(dataset, "train")[0].shape == (18, 16, 16, 3)
+
+
+def test_splits_on_different_scales_are_told_apart_or_refused(tmp_path):
+    images, labels = np.linspace(0, 1, 40)[:, None, None] * np.ones((40, 8, 8)), np.arange(40) % 2
+    mixed = {"x_train": np.rint(255 * images).astype(np.uint8), "y_train": labels}
+    np.savez(tmp_path / "bytes.npz", **mixed, x_test=images, y_test=labels)
+    assert own.split_of(own.register(tmp_path / "bytes.npz"), "test")[0].max() == 255
+    mixed["x_train"] = 255 * images
+    np.savez(tmp_path / "wide.npz", **mixed, x_test=images, y_test=labels)
+    with pytest.raises(ValueError, match="on one scale"):
+        own.register(tmp_path / "wide.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no archive"])
+def test_an_archive_that_is_none_is_one_error(tmp_path, content):
+    (tmp_path / "none.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="must be an .npz file"):
+        own.register(tmp_path / "none.npz")
+
+
+def test_images_behind_a_linked_folder_are_in_the_digest(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / "real" / name)
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / name).symlink_to(tmp_path / "real" / name)
+    before = digest(tmp_path / "set")
+    (tmp_path / "set" / "a" / ".DS_Store").write_text("hidden")
+    assert digest(tmp_path / "set") == before
+    (tmp_path / "real" / "a" / "000.png").unlink()
+    assert digest(tmp_path / "set") != before

@@ -247,3 +247,15 @@ def test_a_training_keeps_to_its_time_and_goes_on_as_it_was_begun(place, monkeyp
     with pytest.raises(ChildProcessError):
         timed_training.train_within(part, 600.0, where, "right", place / "logs")
     assert (commands[1]["epochs"], commands[1]["steps_per_epoch"]) == ("7", "3")
+
+
+def test_models_of_other_images_of_the_same_name_are_not_loaded(place):
+    make(place)
+    described = own.described("stripes")
+    for key in ("dataset_sha256", "classifier_sha256"):
+        config = {"dataset": "stripes", "classifier": "right", **described, key: "another"}
+        with pytest.raises(ValueError, match="train it again"):
+            trained_parts._require_same_origin("puvae_stripes", config)
+    right = {"dataset": "stripes", "classifier": "right", **described}
+    right |= own_classifier.described("right")
+    trained_parts._require_same_origin("puvae_stripes", right)

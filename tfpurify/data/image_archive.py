@@ -31,7 +31,7 @@ class ImageArchive:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in _KEYS if key in file.files}
                 found = file.files
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"`dataset` must be an .npz file. Received: {path}: {error}") from None
         if set(arrays) not in ({*_KEYS}, {*_KEYS[:2]}):
             raise ValueError(
@@ -68,17 +68,24 @@ class ImageArchive:
         return digest(self.path)
 
     def _scale(self, arrays):
-        """Returns what white is in all images: 255, or 1 where they are numbers in [0, 1]."""
+        """Returns what white is in images that are no bytes: 255, or 1 where they are in [0, 1]."""
         images = [array for key, array in arrays.items() if key.startswith("x_") and array.size]
-        if all(array.dtype == np.uint8 for array in images):
+        images = [array for array in images if array.dtype != np.uint8]
+        if not images:
             return 255
         are_numbers = all(array.dtype.kind in "fiu" for array in images)
         low = min(float(np.min(array)) for array in images) if are_numbers else np.nan
-        high = max(float(np.max(array)) for array in images) if are_numbers else np.nan
+        highest = [float(np.max(array)) for array in images] if are_numbers else [np.nan]
+        high = max(highest)
         if not (low >= 0 and (high <= 1 or 128 <= high <= 255)):
             raise ValueError(
                 "`x_train` and `x_test` must be uint8, or numbers in [0, 1] or [0, 255]. "
                 f"Received: {images[0].dtype} in [{low:g}, {high:g}]"
+            )
+        if high > 1 and min(highest) <= 1:
+            raise ValueError(
+                "`x_train` and `x_test` must be on one scale. "
+                f"Received: one up to {min(highest):g}, the other up to {high:g}"
             )
         scale = 1 if high <= 1 else 255
         logging.info("The images of %s are taken as numbers in [0, %d]", self.path, scale)

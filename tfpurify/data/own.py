@@ -40,6 +40,8 @@ def register(dataset, image_size=None, data_dir=None):
         ValueError: If there is no such data set, its images have several sizes, or it is damaged.
     """
     dataset = os.fspath(dataset)
+    if not dataset:
+        raise ValueError("`dataset` must be a name or a path. Received: an empty one")
     if dataset in _readers or (dataset in DATASETS and image_size is None):
         return dataset
     size = parse_size(image_size)

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfpurify.data.specs import get_spec
-from tfpurify.training import own_classifier, trained_parts
+from tfpurify.training import trained_parts
 from tfpurify.training.naming import Part
 from tfpurify.vocabulary import BASELINES
 
@@ -84,21 +83,7 @@ def load_advgans(defence, epsilon, output_dir=None, others=(), architecture=None
     modes = {}
     for name in models:
         described = trained_parts.describe(name, output_dir)
-        _require_same_classifier(name, described, defence.dataset, architecture)
         if described.get("defense", "") != "none" and described.get("gradient_mode"):
             modes[name] = described["gradient_mode"]
     own = None if defence.name in BASELINES else usual[0].name
     return TrainedAdvGANs(models, modes, tuple(missing), own)
-
-
-def _require_same_classifier(name, described, dataset, architecture):
-    """Refuses an attack on a classifier of the user's own that has changed since."""
-    architecture = architecture or get_spec(dataset).default_classifier
-    if not own_classifier.is_own(architecture) or described.get("classifier") != architecture:
-        return
-    found = own_classifier.described(architecture)["classifier_sha256"]
-    if described.get("classifier_sha256") != found:
-        raise ValueError(
-            f"`output_dir` must hold attacks on this classifier. Received: {name}, trained against "
-            f"another file of the name {architecture}: remove its folder, and train it again"
-        )

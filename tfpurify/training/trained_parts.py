@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import logging
 
-from tfpurify.data import loading
+from tfpurify.data import loading, own
 from tfpurify.models import zoo
 from tfpurify.registry import DEFENCES
 from tfpurify.training import own_classifier
@@ -114,12 +114,29 @@ def load_part(part, output_dir):
     require_parts([part], output_dir)
     name = part.name
     if output_dir is not None and _path(name, output_dir).exists():
+        _require_same_origin(name, describe(name, output_dir))
         logging.info("%s comes from %s", name, _path(name, output_dir))
         if name in zoo.available():
             logging.warning("%s of %s goes before the zoo's", name, Path(output_dir) / "runs")
         return zoo.load_model(_path(name, output_dir), compile=False)
     logging.info("%s comes from the zoo", name)
     return zoo.load_preset(name)
+
+
+def _require_same_origin(name, config):
+    """Refuses what was trained on other images, or before another classifier, of the same name."""
+    now = {}
+    if own.is_own(config.get("dataset")):
+        now |= own.described(config["dataset"])
+    if own_classifier.is_own(config.get("classifier")):
+        now |= own_classifier.described(config["classifier"])
+    for key in ("dataset_sha256", "classifier_sha256"):
+        if config.get(key) and key in now and config[key] != now[key]:
+            what = key.removesuffix("_sha256")
+            raise ValueError(
+                f"`output_dir` must hold models of this {what}. Received: {name}, trained with "
+                f"another one of the name {config[what]}: remove its folder, and train it again"
+            )
 
 
 def load_classifier(dataset, output_dir=None, architecture=None):
