@@ -26,6 +26,8 @@ _PUBLIC = {
     "PurifiedClassifier": "tfpurify.purifiers.purified_classifier",
     "Purifier": "tfpurify.purifiers.base",
     "RandomNoise": "tfpurify.attacks.noise",
+    "StructuredMove": "tfpurify.attacks.structured",
+    "TransferAttack": "tfpurify.attacks.transfer",
     "WorstCase": "tfpurify.attacks.worst_case",
     "as_classifier": "tfpurify.models.adapted_classifier",
     "build_classifier": "tfpurify.models.classifiers",

@@ -33,7 +33,35 @@ MEAN_SQUARED = (*MEAN_SQUARED_ATTACKS, "worst_case_l2")  # a record's words
 # Attacks of steps, whose number may be too small.
 ITERATIVE_ATTACKS = ("pgd", "pgd_targeted", "pgd_eot", "apgd_ce", "apgd_dlr", "cw_l2", "transfer")
 ITERATIVE_ATTACKS += MEAN_SQUARED_ATTACKS
-ATTACKS = ("noise", "advgan", "pgd", "pgd_targeted", "pgd_eot", "transfer", "latent", *ART_ATTACKS)
+# `attacks.transfer`'s, made on the bare classifier; `_targeted`: at each other class in turn.
+TRANSFER_ATTACKS = (
+    "transfer_mi",
+    "transfer_mi_long",
+    "transfer_di",
+    "transfer_ti",
+    "transfer_si",
+    "transfer_pi",
+    "transfer_ssm",
+    "transfer_di_ti",
+    "transfer_di_ti_targeted",
+    "transfer_di_ti_si",
+    "transfer_pi_di_ti",
+)
+ATTACKS = ("noise", "structured", "advgan", "pgd", "pgd_targeted", "pgd_eot", "transfer", "latent")
+ATTACKS += (*TRANSFER_ATTACKS, *ART_ATTACKS)
+# What an attacker tries who is not told what to: by what he knows.
+DEFAULT_ATTACKS = {
+    "blackbox": ("noise", "structured"),
+    "blind": (
+        "structured",
+        "advgan",
+        "transfer_di_ti_si",
+        "transfer_pi_di_ti",
+        "transfer_di_ti_targeted",
+        "pgd",
+    ),
+    "whitebox": ("pgd",),
+}
 CLASSIFICATION_LABELS = ("true", "random")
 AUGMENTATIONS = ("shift", "flip", "crop_flip")
 PRIOR_LOSSES = ("dcgan", "wgan-gp")
@@ -71,6 +99,13 @@ RECORD_KEYS = (
     "versions",
 )
 
+
+def _letters(name):
+    """Returns a transfer attack's parts as its papers write them."""
+    parts = name.split("_")[1:]
+    return "-".join(part.upper() if len(part) < 4 else part for part in parts)
+
+
 _DISPLAY = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
@@ -89,6 +124,8 @@ _DISPLAY = {
     "hopskipjump": "HopSkipJump",
     "latent": "latent search",
     "transfer": "PGD on the fast projector",
+    "structured": "structured moves",
+    **{name: f"transfer ({_letters(name)})" for name in TRANSFER_ATTACKS},
     "noise": "random noise",
     "worst_case": "worst case",
     "worst_case_l2": "worst case (L2)",

@@ -38,7 +38,11 @@ def define_flags():
         ("blackbox", "blind", "whitebox"),
         "Whether the attacker knows all, the classifier alone, or can only ask.",
     )
-    flags.DEFINE_list("attack", ["pgd"], f"Attacks among {', '.join(vocabulary.ATTACKS)}.")
+    flags.DEFINE_list(
+        "attack",
+        [],
+        f"Attacks among {', '.join(vocabulary.ATTACKS)}; what the threat model tries by default.",
+    )
     flags.DEFINE_list(
         "gradient_mode", None, "How gradients cross the purifier; strongest: all that it has."
     )

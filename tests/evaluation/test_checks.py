@@ -94,6 +94,7 @@ def cell(threat_model="whitebox", attack="pgd", rate=0.5, mode=None, epsilon=0.2
             "iterative_below_single_step",
         ),
         (cell(rate=0.3), cell("blackbox", "noise", rate=0.2), "noise_as_strong"),
+        (cell(rate=0.3), cell("blackbox", "structured", rate=0.2), "noise_as_strong"),
         (cell(rate=0.3), cell(attack="pgd_eot", rate=0.97, epsilon=1.0), None),
         (cell(attack="worst_case", rate=0.3), cell(rate=0.4), "worst_case_below_attack"),
         (cell(rate=0.3), cell("blind", rate=0.5, n=1000), "whitebox_below_blind"),

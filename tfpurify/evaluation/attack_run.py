@@ -19,7 +19,7 @@ from tfpurify.evaluation.attacks_by_name import (
 )
 from tfpurify.evaluation.defences import load_defence
 from tfpurify.evaluation.trained_advgans import load_advgans
-from tfpurify.vocabulary import GRADIENT_MODES, STUDY_EPSILON
+from tfpurify.vocabulary import DEFAULT_ATTACKS, GRADIENT_MODES, STUDY_EPSILON
 
 
 def attack_trained_defence(options, show, draw=None):
@@ -36,7 +36,8 @@ def attack_trained_defence(options, show, draw=None):
     Raises:
         ValueError: If an attack or a mode is unknown, a part is not trained, or a gradient is dead.
     """
-    names, dataset = options["attack"], options["dataset"]
+    names = list(options["attack"] or DEFAULT_ATTACKS[options["threat_model"]])
+    dataset = options["dataset"]
     require_names(names, options["threat_model"])
     usual = PUBLISHED_MEAN_SQUARED if is_mean_squared(names) else STUDY_EPSILON
     epsilons = [parse_epsilon(word) for word in options["epsilon"] or [usual]]

@@ -8,13 +8,33 @@ from tfpurify.attacks.expectation import Expectation
 from tfpurify.attacks.latent_search import LatentSearch
 from tfpurify.attacks.noise import RandomNoise
 from tfpurify.attacks.pgd import PGD
+from tfpurify.attacks.structured import StructuredMove, structured_names
+from tfpurify.attacks.transfer import TransferAttack
 from tfpurify.attacks.worst_case import WorstCase
 from tfpurify.purifiers.defensegan import DefenseGAN
-from tfpurify.vocabulary import ATTACKS, MEAN_SQUARED_ATTACKS, STUDY_EPSILON
+from tfpurify.vocabulary import (
+    ATTACKS,
+    MEAN_SQUARED_ATTACKS,
+    STUDY_EPSILON,
+    TRANSFER_ATTACKS,
+)
 
 PUBLISHED_MEAN_SQUARED = 0.005  # Athalye et al. 2018, section 5.4.2
-NEEDS_NO_GRADIENT = ("noise", "advgan", "transfer", "latent", "square", "hopskipjump")
-_QUERIES_ONLY = ("noise", "advgan", "square", "hopskipjump")
+# Those that cross no purifier in a gradient mode.
+NEEDS_NO_GRADIENT = ("noise", "structured", "advgan", "transfer", "latent", "square", "hopskipjump")
+NEEDS_NO_GRADIENT += TRANSFER_ATTACKS
+_QUERIES_ONLY = ("noise", "structured", "advgan", "square", "hopskipjump")
+# Chosen on validation images; the steps are the papers'.
+_TRANSFERS = {
+    "mi": {},
+    "long": {"num_steps": 40},
+    "di": {"diversity": 0.7},
+    "ti": {"kernel_size": 7},
+    "si": {"num_scales": 5},
+    "pi": {"patch_size": 3},
+    "ssm": {"num_spectra": 5},
+    "targeted": {},
+}
 # Of `num_steps`: a query costs less than a step, and C&W searches ten times over.
 _SHARE_OF_STEPS = {"square": 10.0, "cw_l2": 0.2, "hopskipjump": 0.1}
 # Of the restarts of PGD through `soft`: the default, then softer and harder choices in turn.
@@ -65,7 +85,8 @@ def require_names(names, threat_model):
 
 
 def make_attacks(names, defence, settings, modes=None, advgans=()):
-    """Returns attacks for `WorstCase`: name or `name:mode` -> `attack(images, labels)`.
+    """Returns attacks for `WorstCase`: name, `name:mode` or `name:variant` ->
+    `attack(images, labels)`.
 
     Args:
         names: Of `vocabulary.ATTACKS`, in the order of their turn.
@@ -82,6 +103,14 @@ def make_attacks(names, defence, settings, modes=None, advgans=()):
     for name in names:
         if name == "advgan":
             found |= {f"advgan:{key}": model for key, model in advgans.items()}
+        elif name == "structured":
+            shape = defence.classifier.image_shape
+            found |= {
+                f"structured:{move}": StructuredMove(move, settings.epsilon)
+                for move in structured_names(shape)
+            }
+        elif name in TRANSFER_ATTACKS:
+            found |= _transfers(name, defence, settings)
         elif name in NEEDS_NO_GRADIENT:
             found[name] = _make(name, defence, settings, None)
         else:
@@ -134,6 +163,21 @@ def _make(name, defence, settings, mode):
     shape = defence.classifier.image_shape
     steps = max(1, round(steps * _SHARE_OF_STEPS.get(name, 1.0)))
     return ARTAttack(name, target, shape, epsilon, steps, restarts, settings.seed)
+
+
+def _transfers(name, defence, settings):
+    """Returns a transfer attack by its name; one for each other class where it is targeted."""
+    parts, options = name.split("_")[1:], {"seed": settings.seed}
+    for part in parts:
+        options |= _TRANSFERS[part]
+    if "targeted" not in parts:
+        return {name: TransferAttack(defence.classifier, settings.epsilon, **options)}
+    return {
+        f"{name}:{rank}": TransferAttack(
+            defence.classifier, settings.epsilon, target_rank=rank, **options
+        )
+        for rank in range(1, defence.classifier.num_classes)
+    }
 
 
 def _pgd(name, defence, settings, mode, options):

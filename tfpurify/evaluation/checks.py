@@ -27,8 +27,8 @@ MEANINGS = {
     "success with a budget of 1.",
     "iterative_below_single_step": "One step did better than many: the gradient misleads, and the "
     "figure is a lower bound.",
-    "noise_as_strong": "Random noise of the same size does half as much or more: what is measured "
-    "is not the attack.",
+    "noise_as_strong": "Random noise or a regular pattern of the same size does half as much or "
+    "more, without any model: what is measured is not the attack.",
     "full_budget_fails": "With a budget of 1, which can turn any image into any other, the attack "
     "still fails: this figure and those at smaller budgets are lower bounds.",
     "dead_gradient": "The gradient is zero or not finite for more than a tenth of the images.",

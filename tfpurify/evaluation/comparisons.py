@@ -12,7 +12,8 @@ PAIRED = (
     "noise_as_strong",
     "full_budget_fails",
 )
-_YARDSTICKS = ("noise", "fgsm")  # which nobody takes for the strongest attack
+_UNAIMED = ("noise", "structured")  # which need no model
+_YARDSTICKS = (*_UNAIMED, "fgsm")  # which nobody takes for the strongest attack
 _SAME = ("dataset", "split", "classifier", "purifier", "epsilon")
 
 
@@ -62,14 +63,15 @@ def check_worst_case(worst, single):
 
 
 def check_noise_weaker(attacked, noise, share=0.5):
-    """Flags an attack that random noise of the same size does a `share` of, or more.
+    """Flags an attack that noise or patterns of the same size do a `share` of, or more.
 
     Arguments and errors as for `check_whitebox_strongest`.
     """
     strong, random = _success_rates(attacked, noise)
     if not random or random < share * strong:
         return None
-    return f"noise_as_strong: success rate {random:.4f} by random noise against {strong:.4f}"
+    kind = "random noise" if noise["attack"] == "noise" else "patterns that need no model"
+    return f"noise_as_strong: success rate {random:.4f} by {kind} against {strong:.4f}"
 
 
 def check_full_budget(attacked, unbounded, least=0.95):
@@ -153,7 +155,7 @@ def _compare(record, other):
         yield check_full_budget(record, other)
     if record["epsilon"] != other["epsilon"]:
         return
-    if other["attack"] == "noise" and record["attack"] != "noise":
+    if other["attack"] in _UNAIMED and record["attack"] not in _UNAIMED:
         yield check_noise_weaker(record, other)
     places = [THREAT_MODELS.index(one["threat_model"]) for one in (record, other)]
     if places[0] > places[1] and not is_yardstick:

@@ -136,4 +136,4 @@ def _flags_of(record, line):
 def _is_search(record):
     """Says whether an attack looks for a success, as an AdvGAN and random noise do not."""
     is_trained = record["attack"].startswith("advgan")
-    return not is_trained and record["attack"] not in ("none", "noise")
+    return not is_trained and record["attack"] not in ("none", "noise", "structured")

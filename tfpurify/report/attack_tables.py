@@ -71,7 +71,8 @@ def _diagnostics_table(diagnostics):
         tried = [
             (name, line["first_to_fool"][name], count) for name, count in line["tried"].items()
         ]
-        found = ", ".join(f"{name} {fooled}/{count}" for name, fooled, count in tried if count)
+        found = ", ".join(f"{name} {fooled}/{count}" for name, fooled, count in tried if fooled)
+        found = found or f"none of {len(tried)}"
         norms = ", ".join(
             f"{mode} {norm['quantiles'][2]:.2g} ({norm['dead']})"
             for mode, norm in line["gradient_norms"].items()
